@@ -1,0 +1,85 @@
+"""Files that are whole or not there: the one way this package replaces a file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Literal, TextIO, overload
+
+
+@overload
+def atomic_write(
+    path: str | os.PathLike[str], mode: Literal["wb"]
+) -> AbstractContextManager[BinaryIO]: ...
+@overload
+def atomic_write(
+    path: str | os.PathLike[str], mode: Literal["w"]
+) -> AbstractContextManager[TextIO]: ...
+def atomic_write(
+    path: str | os.PathLike[str], mode: Literal["wb", "w"]
+) -> AbstractContextManager[IO[Any]]:
+    """Open a file whose content appears under `path` only once it is complete and on disk.
+
+    The content goes to a temporary file in the same folder (a rename is atomic only within one
+    file system), is flushed to the disk, and then takes the place of `path` in one step. If the
+    block raises, the temporary file is removed and `path` is left as it was. A process that is
+    killed may leave the hidden temporary file behind, never a half-written `path`.
+
+    Args:
+        path: the file to write or replace; its folder must exist.
+        mode: "wb" for bytes; "w" for UTF-8 text whose line ends are written as they are given.
+
+    Returns:
+        A context manager that yields the open file. The new file's permissions follow the umask.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> target = pathlib.Path(folder.name, "a.txt")
+        >>> with atomic_write(target, "w") as file:
+        ...     _ = file.write("whole")
+        >>> target.read_text()
+        'whole'
+        >>> folder.cleanup()
+    """
+    return _replacing(Path(path), mode)
+
+
+@contextmanager
+def _replacing(target: Path, mode: str) -> Iterator[IO[Any]]:
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    # 0o666 and not mkstemp's 0o600: the kernel then takes the user's umask off, as for any file.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with _as_file(descriptor, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _as_file(descriptor: int, mode: str) -> IO[Any]:
+    if mode == "wb":
+        return os.fdopen(descriptor, "wb")
+    return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the rename itself on disk; systems that cannot open a folder have no such step."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
