@@ -1,0 +1,1 @@
+"""Cases in: lists, checks, readers, slices and the two-stream loader."""

@@ -1,0 +1,210 @@
+"""The one reader of a case: a NIfTI file or a folder with one DICOM series, refused if in doubt."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import nibabel as nib
+import numpy as np
+from monai.data.image_reader import ImageReader
+from monai.utils.enums import MetaKeys, SpaceKeys
+from numpy.typing import NDArray
+
+from dim_monai.dicom.series import is_nifti, read_series
+from dim_monai.errors import DataError
+
+PathLike: TypeAlias = str | os.PathLike[Any]
+
+FORM_TOLERANCE = 0.5
+"""How far apart qform and sform may place the same voxel, in voxels (the smallest edge). The qform
+keeps its rotation as three float32 numbers, which near half a turn is exact to 7e-4 rad only: a
+third of a voxel at the far edge of 512 voxels. An edited or registered form is off by far more."""
+
+MIN_VOLUME_RATIO = 1e-3
+"""Volume of a voxel over the product of its edges: 1 if they are perpendicular, 0 if it is flat."""
+
+
+def read_case(path: PathLike) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Returns the volume of one case and its affine, or refuses it.
+
+    Args:
+        path: a .nii or .nii.gz file, or a folder that directly holds one DICOM series. It may be an
+            image or a label: integers come back exact up to 2**24.
+
+    Returns:
+        Voxels, float32 (X, Y, Z), with the axes in stored order; the affine, float64 (4, 4), voxel
+        index to RAS mm.
+
+    Raises:
+        DataError: no such file, another kind of file, damage, more than one volume, voxels that are
+            not finite real numbers, geometry that is missing, degenerate or contradictory.
+    """
+    path = Path(path)
+    if path.is_dir():
+        volume, affine, _ = read_series(path)
+        return volume, affine
+    if not path.is_file() or not is_nifti(path):
+        raise DataError(
+            "not a case",
+            file=path,
+            got="another kind of file" if path.exists() else "nothing at this path",
+            expected="a .nii or .nii.gz file, or the folder of one DICOM series",
+            do="check the path; for DICOM give the folder, not a file in it",
+        )
+    image = _open_nifti(path)
+    volume = _volume(path, image)
+    return volume, _affine(path, image.header, volume.shape)
+
+
+class CaseReader(ImageReader):
+    """Lets MONAI's `LoadImaged` read cases with `read_case`, and with nothing else.
+
+    `LoadImage` turns to its built-in readers when `read` of a given reader fails, and those accept
+    what was refused for a reason (a missing slice, two stacked series). So `read` only keeps the
+    path; whatever can be refused is refused by `get_data`, whose error ends the loading.
+
+    Use: `LoadImaged(keys, reader="dim_monai.data.reader.CaseReader", ensure_channel_first=True)`.
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether every path is named .nii or .nii.gz or is a folder."""
+        return all(is_nifti(path) or path.is_dir() for path in _paths(filename))
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
+        """Returns the paths for `get_data`; opens nothing.
+
+        Raises:
+            TypeError: options were given; there are none.
+        """
+        if kwargs:
+            raise TypeError(f"CaseReader.read takes no options, got {sorted(kwargs)}")
+        return _paths(data)
+
+    def get_data(self, img: tuple[Path, ...]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Returns the volume, float32 (X, Y, Z), and the metadata that MONAI's transforms need.
+
+        Raises:
+            DataError: see `read_case`; also if several paths were given as one case.
+        """
+        if len(img) != 1:
+            raise DataError(
+                "one case is one path",
+                got=[str(path) for path in img],
+                do="list each volume as a case of its own",
+            )
+        volume, affine = read_case(img[0])
+        return volume, {
+            MetaKeys.AFFINE.value: affine,
+            MetaKeys.ORIGINAL_AFFINE.value: affine.copy(),
+            MetaKeys.SPATIAL_SHAPE.value: np.asarray(volume.shape),
+            MetaKeys.SPACE.value: SpaceKeys.RAS.value,
+            MetaKeys.ORIGINAL_CHANNEL_DIM.value: "no_channel",
+        }
+
+
+def _paths(given: Sequence[PathLike] | PathLike) -> tuple[Path, ...]:
+    return (Path(given),) if isinstance(given, str | os.PathLike) else tuple(map(Path, given))
+
+
+def _open_nifti(path: Path) -> Any:
+    """Returns nibabel's image of a whole file; NIfTI-1 and NIfTI-2."""
+    try:
+        # Read to the end, because the checksum of a .gz stands there and nibabel stops before it.
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.name.lower().endswith(".gz") else raw
+        kinds: list[Any] = [nib.Nifti1Image, nib.Nifti2Image]
+        for kind in kinds:
+            if kind.header_class.may_contain_header(raw):
+                return kind.from_bytes(raw)
+    except Exception as error:  # damaged bytes make the parser raise almost anything
+        raise _damaged(path, type(error).__name__) from error
+    raise _damaged(path, "no NIfTI header")
+
+
+def _volume(path: Path, image: Any) -> NDArray[np.float32]:
+    shape = tuple(int(size) for size in image.shape)
+    if len(shape) < 3 or 0 in shape or any(size > 1 for size in shape[3:]):
+        raise _refused(path, "the wrong shape", shape, "one volume (X, Y, Z)")
+    if image.get_data_dtype().kind not in "iuf":
+        raise _refused(path, "no plain voxels", image.get_data_dtype(), "integers or real numbers")
+    try:
+        stored = np.asarray(image.dataobj)
+    except Exception as error:
+        raise _damaged(path, type(error).__name__) from error
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite: refused below
+        volume = stored.reshape(shape[:3]).astype(np.float32)
+    bad = np.argwhere(~np.isfinite(volume))
+    if len(bad):
+        got = f"{len(bad)} of {volume.size}, the first at index {tuple(bad[0].tolist())}"
+        raise _refused(path, "voxels that are not finite", got, "finite voxels")
+    return volume
+
+
+def _affine(path: Path, header: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Returns the sform if it is set, else the qform; the two must agree, and one must be set."""
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
+        raise _refused(path, "the wrong spatial unit", unit, "mm")
+    sform, _ = header.get_sform(coded=True)
+    try:
+        qform, _ = header.get_qform(coded=True)
+    except Exception as error:  # an impossible quaternion or a negative voxel size
+        raise _refused(path, "an unusable qform", type(error).__name__, "a rotation") from error
+    forms = {"sform": sform, "qform": qform}
+    forms = {name: form for name, form in forms.items() if form is not None}
+    if not forms:
+        raise _refused(path, "no geometry", "sform_code 0, qform_code 0", "a code above 0")
+    for name, form in forms.items():
+        _require_invertible(path, name, form)
+    if len(forms) == 2:
+        _require_agreement(path, sform, qform, shape)
+    return np.asarray(next(iter(forms.values())), dtype=np.float64)
+
+
+def _require_invertible(path: Path, name: str, affine: NDArray[np.float64]) -> None:
+    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
+    if not volume > MIN_VOLUME_RATIO * edges_mm.prod() > 0:
+        raise _refused(path, f"an unusable {name}", affine.tolist(), "a finite, invertible affine")
+
+
+def _require_agreement(
+    path: Path, sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, ...]
+) -> None:
+    # Two affine maps differ most at a corner of the grid.
+    last = np.subtract(shape, 1)
+    corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
+    apart_mm = float(np.linalg.norm(corners @ (sform - qform)[:3].T, axis=1).max())
+    tolerance_mm = FORM_TOLERANCE * float(np.linalg.norm(sform[:3, :3], axis=0).min())
+    if apart_mm > tolerance_mm:
+        raise DataError(
+            "NIfTI qform and sform contradict each other",
+            file=path,
+            got=f"the same voxel placed {apart_mm:.3f} mm apart",
+            expected=f"at most {tolerance_mm:.3f} mm",
+            do="keep the right one and set the code of the other to 0",
+        )
+
+
+def _damaged(path: Path, got: str) -> DataError:
+    return DataError(
+        "NIfTI file cannot be read",
+        file=path,
+        got=got,
+        expected="a complete NIfTI file",
+        do="copy or export the file again",
+    )
+
+
+def _refused(path: Path, what: str, got: object, expected: str) -> DataError:
+    return DataError(
+        f"NIfTI file has {what}",
+        file=path,
+        got=got,
+        expected=expected,
+        do="export or convert it again from its source",
+    )

@@ -1,0 +1,176 @@
+"""One DICOM instance on disk: whether a file is one, what its header says, its pixels.
+
+Calls into the parser are wrapped whole: damaged bytes make it raise almost anything, and what it
+says may quote the header. Only the names of exceptions, files and tags reach a message.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID
+
+from dim_monai.dicom.geometry import SliceHeader
+from dim_monai.errors import DataError
+
+_MEDIA_DIRECTORY = UID("1.2.840.10008.1.3.10")
+_PREAMBLE_BYTES = 132
+_HEADER_TAGS = [
+    "SeriesInstanceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence",
+]
+
+
+def sop_class(path: Path) -> UID | None:
+    """Returns the SOP class of a DICOM instance, None for any other file and for a DICOMDIR.
+
+    The content decides: an instance bears the mark "DICM" after 128 bytes.
+
+    Raises:
+        DataError: the file has the mark but no readable file header, or is called .dcm without
+        the mark.
+    """
+    try:
+        with path.open("rb") as stream:
+            marked = stream.read(_PREAMBLE_BYTES)[-4:] == b"DICM"
+        meta = read_file_meta_info(path) if marked else None
+        found = None if meta is None else UID(str(meta.get("MediaStorageSOPClassUID", "")))
+    except Exception as error:
+        raise damaged(path, type(error).__name__) from error
+    if found is None and path.suffix.lower() == ".dcm":
+        raise damaged(path, "no DICOM mark in its first 132 bytes")
+    return None if found == _MEDIA_DIRECTORY else found
+
+
+def read_header(path: Path) -> SliceHeader:
+    """Returns what the header of the instance at `path` says about its series and place, unchecked.
+
+    Raises:
+        DataError: the file or one of the tags cannot be parsed, or SeriesInstanceUID is missing.
+    """
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+    except Exception as error:
+        raise damaged(path, type(error).__name__) from error
+    tags = {keyword: _tag(dataset, keyword, path) for keyword in _HEADER_TAGS}
+    if not tags["SeriesInstanceUID"]:
+        raise damaged(path, "no SeriesInstanceUID")
+    many_frames = tags["NumberOfFrames"] not in (None, "", 1)
+    return SliceHeader(
+        file=path,
+        series_uid=str(tags["SeriesInstanceUID"]),
+        modality=str(tags["Modality"] or ""),
+        rows=tags["Rows"],
+        columns=tags["Columns"],
+        pixel_spacing_mm=tags["PixelSpacing"],
+        orientation=tags["ImageOrientationPatient"],
+        position_mm=tags["ImagePositionPatient"],
+        multi_frame=many_frames or tags["PerFrameFunctionalGroupsSequence"] is not None,
+    )
+
+
+def read_pixels(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Returns one slice in modality units, float32 (columns, rows).
+
+    RescaleSlope and RescaleIntercept are applied. MONOCHROME1 is refused: its stored values may run
+    backwards, and whether they do cannot be told from the file.
+
+    Args:
+        path: a single-frame instance.
+        shape: (columns, rows) that the header gave.
+
+    Raises:
+        DataError: colour, MONOCHROME1 or a modality lookup table; pixel data that is truncated,
+            compressed without a decoder, of another size or not finite; an unusable rescaling.
+    """
+    try:
+        dataset = pydicom.dcmread(path)
+    except Exception as error:
+        raise damaged(path, type(error).__name__) from error
+    _require_plain_grey(dataset, path)
+    try:
+        stored = np.asarray(dataset.pixel_array)
+    except Exception as error:
+        raise DataError(
+            "pixel data cannot be decoded",
+            file=path,
+            got=type(error).__name__,
+            expected=f"{shape[1]} rows of {shape[0]} pixels",
+            do="copy the file again if it is truncated; decompress it if it is compressed",
+        ) from error
+    if stored.shape != (shape[1], shape[0]):
+        raise damaged(path, f"pixel array of shape {stored.shape}")
+    slope, intercept = _rescale(dataset, path)
+    values = (stored.T.astype(np.float64) * slope + intercept).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise damaged(path, f"{int((~np.isfinite(values)).sum())} pixels that are not finite")
+    return values
+
+
+def damaged(path: Path, got: str) -> DataError:
+    """Returns the error for an instance that is not whole."""
+    return DataError(
+        "DICOM file cannot be read",
+        file=path,
+        got=got,
+        expected="a complete DICOM instance",
+        do="copy or export the file again",
+    )
+
+
+def _tag(dataset: pydicom.Dataset, keyword: str, path: Path) -> object:
+    """Returns the value, None where absent. Values are parsed, and fail, on access."""
+    try:
+        return dataset.get(keyword)
+    except Exception as error:
+        raise DataError(
+            "DICOM tag cannot be read",
+            file=path,
+            got=f"{keyword} that is not of its type",
+            expected=f"a valid {keyword}",
+            do="export the series again from its source",
+        ) from error
+
+
+def _require_plain_grey(dataset: pydicom.Dataset, path: Path) -> None:
+    samples = _tag(dataset, "SamplesPerPixel", path)
+    photometric = _tag(dataset, "PhotometricInterpretation", path)
+    if samples != 1 or photometric != "MONOCHROME2" or "ModalityLUTSequence" in dataset:
+        table = " with a modality lookup table" if "ModalityLUTSequence" in dataset else ""
+        raise DataError(
+            "pixels are not plain grey values",
+            file=path,
+            got=f"SamplesPerPixel {samples}, PhotometricInterpretation {photometric}{table}",
+            expected="1 sample, MONOCHROME2, no modality lookup table",
+            do="export or convert the series as MONOCHROME2 grey values",
+        )
+
+
+def _rescale(dataset: pydicom.Dataset, path: Path) -> tuple[float, float]:
+    slope, intercept = _tag(dataset, "RescaleSlope", path), _tag(dataset, "RescaleIntercept", path)
+    if slope is None and intercept is None:
+        return 1.0, 0.0
+    try:
+        pair = np.array([slope, intercept], dtype=np.float64)
+    except (TypeError, ValueError):
+        pair = np.full(2, np.nan)
+    if pair.shape != (2,) or not np.isfinite(pair).all() or pair[0] == 0:
+        raise DataError(
+            "slice has no usable rescaling",
+            file=path,
+            got=f"RescaleSlope {slope}, RescaleIntercept {intercept}",
+            expected="two finite numbers, the slope not 0",
+            do="export the series again from its source",
+        )
+    return float(pair[0]), float(pair[1])
