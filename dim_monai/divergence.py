@@ -29,7 +29,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,8 +128,7 @@ class Divergence:
     def variational(self, critic_p: Tensor, critic_q: Tensor) -> Tensor:
         """Bound the divergence from below by E_p[T(v)] - E_q[f*(T(v))], at closed-form scale.
 
-        The critic ascends on this value and the network descends on it. With
-        `reverse_gradient` between the two, one minimisation of `-variational(...)` does both.
+        The critic ascends on this value and the network descends on it, in turn.
 
         Raw values are clamped to +-`critic_limit` (40; 1e9 for Pearson; 40 / max(|a|, |a - 1|)
         for alpha) so that no exponential overflows. A clamped critic is still a critic: the
@@ -311,35 +309,6 @@ DIVERGENCES: dict[str, Divergence | Callable[[float], Divergence]] = {
     "alpha": alpha_divergence,
 }
 """Every f-divergence by name: an instance, or for "alpha" the function that takes the order."""
-
-
-class GradientReversal(torch.autograd.Function):
-    """Identity whose gradient is multiplied by -coefficient (Ganin & Lempitsky, ICML 2015)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, coefficient: float) -> Tensor:
-        """Return x unchanged and remember the coefficient."""
-        ctx.coefficient = coefficient
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        """Negate and scale the incoming gradient."""
-        return -ctx.coefficient * grad_outputs[0], None
-
-
-def reverse_gradient(x: Tensor, coefficient: float) -> Tensor:
-    """Pass x on unchanged; on the way back multiply its gradient by -coefficient.
-
-    Args:
-        x: features on their way to a critic, any shape.
-        coefficient: >= 0, no unit; how strongly the network opposes the critic.
-
-    Returns:
-        A view of x.
-    """
-    reversed_view: Tensor = GradientReversal.apply(x, coefficient)  # type: ignore[no-untyped-call]
-    return reversed_view
 
 
 class Critic(nn.Module):

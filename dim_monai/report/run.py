@@ -25,7 +25,9 @@ RUN_FILE = "run.json"
 
 
 def write_run_report(
-    output_dir: Path, rows: Sequence[ScoreRow], pictures: Sequence[tuple[str, bytes]]
+    output_dir: str | Path,
+    rows: Sequence[ScoreRow] = (),
+    pictures: Sequence[tuple[str, bytes]] = (),
 ) -> None:
     """Write ``report.html`` into the output folder of a run.
 
@@ -34,9 +36,10 @@ def write_run_report(
 
     Args:
         output_dir: folder of the run.
-        rows: the scores of the cases that were evaluated.
+        rows: the scores of the cases that were evaluated, if any were.
         pictures: (caption, PNG) pairs.
     """
+    output_dir = Path(output_dir)
     facts: dict[str, object] = {}
     notes: tuple[str, ...] = ()
     if (output_dir / SPLIT_FILE).is_file():

@@ -1,0 +1,14 @@
+"""What a bundle's config calls: where it stands, whether its settings are known, how it fails."""
+
+from __future__ import annotations
+
+from dim_monai.bundle.failures import show_cause_last
+from dim_monai.bundle.overrides import check_overrides
+from dim_monai.bundle.place import bundle_root, resolve_dataset_dir
+
+__all__ = [
+    "bundle_root",
+    "check_overrides",
+    "resolve_dataset_dir",
+    "show_cause_last",
+]

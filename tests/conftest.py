@@ -1,0 +1,29 @@
+"""What all tests share: one thread each, and the way to the real images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Tiny tensors lose more to threads than they gain. Set before NumPy and torch are imported, and
+# inherited by the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real images; tests that ask for it skip where there is none."""
+    folder = os.environ.get("DIM_TEST_DATA")
+    if not folder:
+        pytest.skip("DIM_TEST_DATA is not set: no real images to test with")
+    if not Path(folder).is_dir():
+        pytest.fail(f"DIM_TEST_DATA names no folder: {folder}")
+    return Path(folder)
