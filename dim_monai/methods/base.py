@@ -1,0 +1,74 @@
+"""What a method is given and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dim_monai.objectives import View
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One batch of one stream, two views of the same pixels.
+
+    Attributes:
+        weak: (B, C, *S) float, after the geometric augmentation.
+        strong: (B, C, *S) float, the weak view after the photometric augmentation.
+        label: (B, 1, *S) int64, None for unlabelled images.
+    """
+
+    weak: Tensor
+    strong: Tensor
+    label: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the two-stream loader gives for one step; ``unlabelled`` is None where there is none."""
+
+    labelled: Stream
+    unlabelled: Stream | None = None
+
+
+class Method(Protocol):
+    """Turns a batch into the views of one step. Everything random is drawn here, once."""
+
+    needs_teacher: bool
+
+    def views(
+        self,
+        batch: Batch,
+        teacher: nn.Module | None,
+        progress: float,
+        generator: torch.Generator,
+    ) -> tuple[list[View], dict[str, float | Tensor]]:
+        """Return the views of this step and numbers worth logging.
+
+        Args:
+            batch: on the device of the network.
+            teacher: gives logits (B, K, *S); None where the method needs none.
+            progress: share of the training that is done, in [0, 1).
+            generator: CPU generator of this step.
+        """
+        ...
+
+
+def supervised_view(batch: Batch) -> View:
+    """Return the term that every method has: the labelled images, strong view, full trust."""
+    if batch.labelled.label is None:
+        raise ValueError("the labelled stream carries no label")
+    return View("supervised", batch.labelled.strong, batch.labelled.label)
+
+
+@torch.no_grad()
+def teacher_probability(teacher: nn.Module | None, *images: Tensor) -> tuple[Tensor, ...]:
+    """Return the teacher's class probabilities of each batch of images, from one forward pass."""
+    if teacher is None:
+        raise ValueError("this method needs a teacher; attach TeacherEMA to the trainer")
+    logits = teacher(torch.cat(images))
+    probability = torch.softmax(logits.float(), dim=1)
+    return torch.split(probability, [len(image) for image in images])

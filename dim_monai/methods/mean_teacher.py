@@ -1,0 +1,51 @@
+"""Mean teacher (Tarvainen & Valpola, NeurIPS 2017) with hard, thresholded pseudo-labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dim_monai.methods.base import Batch, supervised_view, teacher_probability
+from dim_monai.objectives import View, pseudo_label, sigmoid_ramp
+
+
+@dataclass(frozen=True)
+class MeanTeacher:
+    """The student's strong view follows the teacher's label of the weak view.
+
+    Deviation from the paper, which compares probabilities by mean squared error: hard labels above
+    a threshold, as in FixMatch (Sohn et al., NeurIPS 2020), so that it differs from
+    :class:`MiDSS` only by the mixing.
+
+    Attributes:
+        threshold: trust a pixel whose largest probability exceeds this.
+        ramp_length: share of the training over which the term grows to its full weight.
+        weight: full weight of the term.
+    """
+
+    threshold: float = 0.95
+    ramp_length: float = 1.0
+    weight: float = 1.0
+    needs_teacher: ClassVar[bool] = True
+
+    def views(
+        self,
+        batch: Batch,
+        teacher: nn.Module | None,
+        progress: float,
+        generator: torch.Generator,
+    ) -> tuple[list[View], dict[str, float | Tensor]]:
+        """Return the labelled and the consistency view (arguments: :class:`Method`)."""
+        views = [supervised_view(batch)]
+        if batch.unlabelled is None:
+            return views, {}
+        (probability,) = teacher_probability(teacher, batch.unlabelled.weak)
+        label, confidence = pseudo_label(probability, self.threshold)
+        ramp = self.weight * sigmoid_ramp(progress, length=self.ramp_length)
+        views.append(
+            View("consistency", batch.unlabelled.strong, label, confidence, ramp, "unlabelled")
+        )
+        return views, {"ramp": ramp, "coverage": confidence.mean()}

@@ -1,0 +1,29 @@
+"""The baseline: labelled images only, with the augmentation that every other method uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dim_monai.methods.base import Batch, supervised_view
+from dim_monai.objectives import View
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """Cross-entropy + Dice on the labelled images."""
+
+    needs_teacher: ClassVar[bool] = False
+
+    def views(
+        self,
+        batch: Batch,
+        teacher: nn.Module | None,
+        progress: float,
+        generator: torch.Generator,
+    ) -> tuple[list[View], dict[str, float | Tensor]]:
+        """Return the labelled view alone (arguments: :class:`Method`)."""
+        return [supervised_view(batch)], {}

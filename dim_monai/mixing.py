@@ -1,0 +1,123 @@
+"""Mixing of labelled and unlabelled images: CutMix boxes and Fourier amplitude transfer.
+
+Each operation is a pair: ``random_*`` draws, the other function applies. Draws come from a CPU
+generator, so both passes of a sharpness-aware step, and every device, see the same mixture.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def random_boxes(
+    batch: int,
+    spatial_shape: tuple[int, ...],
+    generator: torch.Generator,
+    *,
+    area: tuple[float, float] = (0.02, 0.4),
+    aspect: tuple[float, float] = (0.3, 1 / 0.3),
+) -> Tensor:
+    """Draw one box per image.
+
+    The defaults are those of MiDSS (Ma et al., CVPR 2024): area fraction U(0.02, 0.4), aspect
+    U(0.3, 1/0.3). In three dimensions (our extension) the box spans the last axis by the same
+    fraction of its length as the two others do on geometric average.
+
+    Args:
+        batch: number of boxes.
+        spatial_shape: two or three axis lengths in voxels.
+        generator: CPU generator.
+        area: range of the box's share of the first two axes' area.
+        aspect: range of the ratio of its sides.
+
+    Returns:
+        (batch, 1, *spatial_shape) float32, 1 inside the box and 0 outside.
+    """
+    boxes = torch.zeros(batch, 1, *spatial_shape)
+    for box in boxes:
+        share = _uniform(area, generator)
+        ratio = _uniform(aspect, generator)
+        height, width, *depth = spatial_shape
+        # The box is clipped to the image: an extreme aspect then has a smaller area, never another.
+        sides = [
+            min(height, round(math.sqrt(share * height * width * ratio))),
+            min(width, round(math.sqrt(share * height * width / ratio))),
+            *(round(length * math.sqrt(share)) for length in depth),
+        ]
+        window: list[slice] = [slice(None)]
+        for side, length in zip(sides, spatial_shape, strict=True):
+            side = max(side, 1)
+            start = int(_uniform((0, length - side + 1), generator))
+            window.append(slice(start, start + side))
+        box[tuple(window)] = 1.0
+    return boxes
+
+
+def mix(inside: Tensor, outside: Tensor, boxes: Tensor) -> Tensor:
+    """Return ``inside`` where ``boxes`` is 1 and ``outside`` where it is 0.
+
+    Works alike for images (float), labels (int) and weights. ``mix(a, a, boxes) == a``, and
+    swapping the two images swaps the two parts.
+
+    Args:
+        inside: (B, C, *S).
+        outside: (B, C, *S), same dtype.
+        boxes: (B, 1, *S), 1 inside.
+    """
+    return torch.where(boxes.bool(), inside, outside)
+
+
+def random_amplitude_shares(batch: int, limit: float, generator: torch.Generator) -> Tensor:
+    """Draw r ~ U(0, limit) for each image; MiDSS lets ``limit`` grow as t/T over the training.
+
+    Returns:
+        (batch,) float32.
+    """
+    return torch.rand(batch, generator=generator) * limit
+
+
+def mix_amplitude(image: Tensor, style: Tensor, share: Tensor, *, width: float = 0.01) -> Tensor:
+    """Give ``image`` a share of the low-frequency amplitude of ``style``; the phase stays.
+
+    Inside a centred window of (2b + 1) frequencies an axis, b = floor(min(S) * width):
+    ``A = (1 - r) * A_image + r * A_style`` (MiDSS: Ma et al., CVPR 2024, TP-RAM; amplitude
+    transfer after Yang & Soatto, FDA, CVPR 2020). b = 0 moves the mean alone.
+
+    Deviation: MiDSS works in the 0-255 range and clips there. We work above the smaller minimum of
+    the two images, which makes a shift of both a shift of the result (the sign of a negative mean
+    would count as phase and stay), and clip to the range that the two span together.
+
+    Args:
+        image: (B, C, *S) float.
+        style: (B, C, *S) float, the image whose amplitude is taken.
+        share: (B,) in [0, 1]; 0 returns ``image`` to rounding.
+        width: half width of the window as a share of the shortest axis.
+    """
+    axes = tuple(range(2, image.ndim))
+    lowest = torch.minimum(image, style).amin(dim=axes, keepdim=True)
+    highest = torch.maximum(image, style).amax(dim=axes, keepdim=True)
+    # Half precision has no FFT for lengths other than powers of two.
+    spectrum = torch.fft.fftn((image - lowest).float(), dim=axes)
+    amplitude, phase = spectrum.abs(), spectrum.angle()
+    wanted = torch.fft.fftn((style - lowest).float(), dim=axes).abs()
+    half_width = int(min(image.shape[2:]) * width)
+    low = torch.ones((), dtype=torch.bool, device=image.device)
+    for axis in axes:
+        length = image.shape[axis]
+        index = torch.arange(length, device=image.device)
+        frequency = torch.minimum(index, length - index)  # without its sign
+        shape = [1] * image.ndim
+        shape[axis] = length
+        low = low & (frequency <= half_width).view(shape)
+    r = share.to(image.device).view(-1, *[1] * (image.ndim - 1))
+    blended = torch.where(low, (1 - r) * amplitude + r * wanted, amplitude)
+    mixed: Tensor = torch.fft.ifftn(torch.polar(blended, phase), dim=axes).real + lowest
+    return mixed.clamp(lowest, highest).to(image.dtype)
+
+
+def _uniform(limits: tuple[float, float], generator: torch.Generator) -> float:
+    low, high = limits
+    return low + (high - low) * float(torch.rand((), generator=generator))

@@ -1,0 +1,100 @@
+"""The named loss terms of one step, as functions of tensors.
+
+A *view* is one batch of images that the student must explain, with its target and the trust in
+it. A method turns a batch into views; every view is one term of the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class View:
+    """One batch of images that the student must explain.
+
+    Attributes:
+        term: name of the loss term that it makes, as it stands in logs.
+        image: (B, C, *S) float.
+        target: (B, 1, *S) int64 class indices.
+        weight: (B, 1, *S) float trust in each target, None for full trust.
+        coefficient: factor of the term in the total loss.
+        origin: "labelled", "unlabelled" or "mixed": whose pixels it shows.
+    """
+
+    term: str
+    image: Tensor
+    target: Tensor
+    weight: Tensor | None = None
+    coefficient: float = 1.0
+    origin: str = "labelled"
+
+
+def segmentation_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return cross-entropy plus soft Dice loss of each sample.
+
+    Cross-entropy is weighted by pixel and averaged over *all* pixels, those of weight 0 included,
+    as in MiDSS: an image in which little is trusted counts little. Dice is averaged over the
+    foreground classes with squared probabilities in the denominator and a smoothing of 1 pixel,
+    which keeps the gradient of a slice without any foreground finite and useful.
+
+    Deviation from MiDSS: Dice is taken per sample (theirs: over the whole batch) and without the
+    background, so that the loss of a batch is the mean of its samples' losses, on one rank or many.
+
+    Args:
+        logits: (B, K, *S), K >= 2.
+        target: (B, 1, *S) int64 in [0, K).
+        weight: (B, 1, *S) in [0, 1], None for ones.
+
+    Returns:
+        (B,) float32, wider if the logits are.
+    """
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    log_probability = F.log_softmax(logits, dim=1)
+    cross_entropy = -log_probability.gather(1, target)
+    trust = torch.ones_like(cross_entropy) if weight is None else weight.to(logits.dtype)
+    pixels = tuple(range(1, logits.ndim))
+    per_sample = (trust * cross_entropy).mean(dim=pixels)
+
+    probability = log_probability[:, 1:].exp()
+    classes = torch.arange(1, logits.shape[1], device=logits.device)
+    truth = (target == classes.view(1, -1, *[1] * (logits.ndim - 2))).to(logits.dtype)
+    space = tuple(range(2, logits.ndim))
+    overlap = (probability * truth * trust).sum(dim=space)
+    size = ((probability.square() + truth) * trust).sum(dim=space)
+    dice_loss = 1 - (2 * overlap + 1) / (size + 1)
+    return per_sample + dice_loss.mean(dim=1)
+
+
+def pseudo_label(probability: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return the teacher's most probable class and a mask of where it is sure of it.
+
+    Args:
+        probability: (B, K, *S) summing to 1 over K.
+        threshold: a pixel is trusted if its largest probability exceeds this (MiDSS: 0.95).
+
+    Returns:
+        label (B, 1, *S) int64 and confidence (B, 1, *S) float of 0 and 1.
+    """
+    largest, label = probability.max(dim=1, keepdim=True)
+    return label, (largest > threshold).to(probability.dtype)
+
+
+def sigmoid_ramp(progress: float, *, length: float = 1.0, steepness: float = 5.0) -> float:
+    """Return exp(-steepness * (1 - p)^2) with p = progress / length, at most 1.
+
+    The consistency ramp of Tarvainen & Valpola (Mean Teacher, NeurIPS 2017, section 3.1) as the
+    code of MiDSS applies it over the whole training (its paper prints it without the square).
+
+    Args:
+        progress: share of the training that is done, in [0, 1].
+        length: share of the training after which the ramp is 1.
+        steepness: 5 gives 0.0067 at the start.
+    """
+    remaining = 1.0 - min(progress / length, 1.0) if length > 0 else 0.0
+    return math.exp(-steepness * remaining * remaining)

@@ -1,0 +1,124 @@
+"""Climb to a worse point of the weights nearby, look, and come back bit for bit.
+
+A *rule* turns weights and gradients into a perturbation; :func:`perturbed` applies it and
+guarantees the return. A further rule is one function in :data:`RULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from dim_monai.errors import ConfigError
+
+# Below this norm a gradient is zero for float32: the perturbation is then zero, not noise.
+TINY = 1e-12
+
+Rule = Callable[[Sequence[Tensor], Sequence[Tensor], float], list[Tensor]]
+
+
+def global_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the Euclidean norm over all tensors, in float32 or wider; NaN or Inf if any is."""
+    norms = [torch.linalg.vector_norm(tensor, dtype=_wide(tensor)) for tensor in tensors]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
+
+
+def sam(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float) -> list[Tensor]:
+    """Return ``rho * g / ||g||`` (SAM: Foret et al., ICLR 2021, eq. 2).
+
+    It does not change when all gradients are multiplied by one factor: a gradient scaler's scale
+    need not be removed first.
+    """
+    scale = rho / (global_norm(gradients) + TINY)
+    return [gradient * scale.to(gradient.dtype) for gradient in gradients]
+
+
+def asam(
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float, eta: float = 0.01
+) -> list[Tensor]:
+    """Return ``rho * T^2 g / ||T g||`` with ``T = |w| + eta``.
+
+    Source: ASAM, Kwon et al., ICML 2021, eq. 8.
+
+    The ascent is relative to the size of each weight, hence the same for two networks that differ
+    only by a rescaling of their layers. Useful rho is about ten times that of SAM.
+    """
+    sizes = [weight.detach().abs() + eta for weight in weights]
+    scaled = [size * gradient for size, gradient in zip(sizes, gradients, strict=True)]
+    scale = rho / (global_norm(scaled) + TINY)
+    return [
+        size * tensor * scale.to(tensor.dtype) for size, tensor in zip(sizes, scaled, strict=True)
+    ]
+
+
+RULES: dict[str, Rule] = {"sam": sam, "asam": asam}
+
+
+def get_rule(name: str) -> Rule:
+    """Return the rule of that name.
+
+    Raises:
+        ConfigError: the name is not in :data:`RULES`.
+    """
+    if name not in RULES:
+        raise ConfigError(
+            "unknown sharpness rule", got=repr(name), expected=f"one of {sorted(RULES)}"
+        )
+    return RULES[name]
+
+
+@contextmanager
+def perturbed(weights: Sequence[Tensor], perturbation: Sequence[Tensor]) -> Iterator[None]:
+    """Add the perturbation inside the block; afterwards the weights are as before, bit for bit.
+
+    The values are copied back into the same storage, also when the block raises: subtracting the
+    perturbation again would leave rounding behind, and new storage would break whoever holds a
+    reference (an averaged teacher, a captured graph).
+    """
+    saved = [weight.detach().clone() for weight in weights]
+    try:
+        with torch.no_grad():
+            torch._foreach_add_(list(weights), list(perturbation))
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(list(weights), saved)
+
+
+@contextmanager
+def kept_buffers(network: nn.Module) -> Iterator[None]:
+    """Leave every buffer (running statistics, counters) as it was before the block."""
+    buffers = list(network.buffers())
+    saved = [buffer.detach().clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, saved, strict=True):
+                buffer.copy_(value)
+
+
+def sharpness(
+    loss: Callable[[], Tensor], weights: Sequence[Tensor], *, rule: str = "sam", rho: float = 0.05
+) -> float:
+    """Return L(w + eps) - L(w), the one-step estimate of how sharp the loss is at the weights.
+
+    Args:
+        loss: evaluates the loss at the current weights with a graph; called twice.
+        weights: tensors that require gradients.
+        rule: name of the ascent rule; the definition of sharpness follows it.
+        rho: radius of the ascent.
+    """
+    here = loss()
+    gradients = torch.autograd.grad(here, list(weights))
+    with perturbed(weights, get_rule(rule)(weights, gradients, rho)), torch.no_grad():
+        there = loss()
+    return float(there) - float(here.detach())
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
