@@ -1,0 +1,181 @@
+"""The two-stream loader: so many labelled and so many unlabelled views in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose, Randomizable
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from dim_monai import distributed
+from dim_monai.errors import DataError
+from dim_monai.streams import stream_generator, stream_seed
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One item of one stream at one position of the endless sequence of draws."""
+
+    stream: str
+    item: int
+    seed: int
+
+
+class TwoStreamLoader(DataLoader[Any]):
+    """An endless loader whose batch number t is a function of (seed, t) alone.
+
+    A batch is ``{"labelled": views, "unlabelled": views}`` where views are ``weak`` and ``strong``
+    (B, C, *S) and, for the labelled stream, ``label`` (B, 1, *S); without unlabelled items the
+    second key is missing. Each stream goes through its items in a new order on every pass, however
+    long the other stream is: an epoch is ``steps_per_epoch`` batches, not "until one loader ends".
+
+    With several ranks, rank r of R takes positions r*B .. r*B+B-1 of each R*B draws: together they
+    see the batch that one process with R times the batch would see.
+
+    Args:
+        labelled: items with ``image`` and ``label``.
+        unlabelled: items with ``image``; None or empty trains supervised.
+        weak: geometric augmentation of ``image`` and ``label`` together.
+        strong: photometric augmentation of the weak view, under the key ``strong``.
+        labelled_batch: labelled items a step and rank.
+        unlabelled_batch: unlabelled items a step and rank.
+        steps_per_epoch: what ``len`` returns.
+        seed: root seed of the run.
+        num_workers: loader processes; 0 loads in the training process.
+        rank: position of this process; None asks the process group.
+        world_size: number of processes; None asks the process group.
+
+    Raises:
+        DataError: no labelled item.
+    """
+
+    def __init__(
+        self,
+        labelled: Dataset[Item],
+        unlabelled: Dataset[Item] | None,
+        *,
+        weak: Compose,
+        strong: Compose,
+        labelled_batch: int = 4,
+        unlabelled_batch: int = 4,
+        steps_per_epoch: int = 100,
+        seed: int = 0,
+        num_workers: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        rank = distributed.rank() if rank is None else rank
+        world_size = distributed.world_size() if world_size is None else world_size
+        if len(labelled) == 0:  # type: ignore[arg-type]
+            raise DataError("no labelled case", do="label at least one case")
+        streams = {"labelled": labelled}
+        sizes = {"labelled": labelled_batch}
+        if unlabelled is not None and len(unlabelled) > 0:  # type: ignore[arg-type]
+            streams["unlabelled"] = unlabelled
+            sizes["unlabelled"] = unlabelled_batch
+        lengths = {name: len(items) for name, items in streams.items()}  # type: ignore[arg-type]
+        self.steps = _StepSampler(lengths, sizes, seed, rank, world_size)
+        self.steps_per_epoch = steps_per_epoch
+        super().__init__(
+            _Views(streams, weak, strong),
+            batch_sampler=self.steps,
+            collate_fn=_collate,
+            num_workers=num_workers,
+        )
+
+    def __len__(self) -> int:
+        """Return the steps of one epoch; iteration itself does not end."""
+        return self.steps_per_epoch
+
+    def start_at(self, step: int) -> None:
+        """Make the next iteration begin with the batch of ``step`` (0 is the first)."""
+        self.steps.first_step = step
+
+
+class _StepSampler(Sampler[list[Draw]]):
+    """Yields the draws of step t, t + 1, ... without an end."""
+
+    def __init__(
+        self, lengths: dict[str, int], sizes: dict[str, int], seed: int, rank: int, world_size: int
+    ) -> None:
+        self.lengths, self.sizes, self.seed = lengths, sizes, seed
+        self.rank, self.world_size = rank, world_size
+        self.first_step = 0
+        self._order: dict[str, tuple[int, list[int]]] = {}
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        step = self.first_step
+        while True:
+            yield self.draws(step)
+            step += 1
+
+    def draws(self, step: int) -> list[Draw]:
+        """Return what this rank draws in ``step``."""
+        draws = []
+        for stream, size in self.sizes.items():
+            first = (step * self.world_size + self.rank) * size
+            for position in range(first, first + size):
+                item = self._item(stream, position)
+                draws.append(Draw(stream, item, stream_seed(self.seed, "views", stream, position)))
+        return draws
+
+    def _item(self, stream: str, position: int) -> int:
+        passes, place = divmod(position, self.lengths[stream])
+        if self._order.get(stream, (-1, []))[0] != passes:
+            generator = stream_generator(self.seed, "order", stream, passes)
+            order = torch.randperm(self.lengths[stream], generator=generator).tolist()
+            self._order[stream] = (passes, order)
+        return self._order[stream][1][place]
+
+
+class _Views(Dataset[tuple[str, dict[str, Tensor]]]):
+    """Turns a draw into the weak and the strong view of its item."""
+
+    def __init__(self, streams: dict[str, Dataset[Item]], weak: Compose, strong: Compose) -> None:
+        self.streams, self.weak, self.strong = streams, weak, strong
+
+    def __getitem__(self, draw: Draw) -> tuple[str, dict[str, Tensor]]:
+        _reseed(draw.seed, self.weak, self.strong)
+        weak = _apply(self.weak, dict(self.streams[draw.stream][draw.item]))
+        strong = _apply(self.strong, {"strong": weak["image"].clone()})
+        views = {"weak": _tensor(weak["image"]), "strong": _tensor(strong["strong"])}
+        if "label" in weak:
+            views["label"] = _tensor(weak["label"]).long()
+        return draw.stream, views
+
+
+def _reseed(seed: int, *transforms: Compose) -> None:
+    """Let all random transforms draw from one generator that begins at ``seed``.
+
+    ``Compose.set_random_state`` would make one generator for each of them, which costs as much as
+    the transforms of a small slice do.
+    """
+    state = np.random.RandomState(seed)
+    for compose in transforms:
+        for transform in compose.flatten().transforms:
+            if isinstance(transform, Randomizable):
+                transform.set_random_state(state=state)
+
+
+def _apply(transform: Callable[[Any], Any], item: Item) -> Item:
+    result: Item = transform(item)
+    return result
+
+
+def _tensor(value: Any) -> Tensor:
+    return value.as_tensor() if hasattr(value, "as_tensor") else torch.as_tensor(value)
+
+
+def _collate(items: Sequence[tuple[str, dict[str, Tensor]]]) -> dict[str, dict[str, Tensor]]:
+    streams = dict.fromkeys(stream for stream, _ in items)
+    return {
+        name: default_collate([views for stream, views in items if stream == name])
+        for name in streams
+    }

@@ -1,0 +1,75 @@
+"""Slices of volumes, each volume read and resampled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import CacheDataset, MetaTensor
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class SliceDataset(Dataset[dict[str, Tensor]]):
+    """The slices of preprocessed volumes, held in memory as plain tensors.
+
+    Every volume goes through ``transform`` once, at construction. An item is a dict with ``image``
+    (C, H, W) float32 and, for labelled cases, ``label`` (1, H, W) int64; with ``slice_axis=None``
+    (three-dimensional networks) an item is a whole volume (C, X, Y, Z).
+
+    Args:
+        data: entries with ``image`` and, where there is one, ``label``. May be empty.
+        transform: deterministic preprocessing of one entry.
+        slice_axis: spatial axis to slice along, 2 for the last of three; None for whole volumes.
+        num_workers: threads that read volumes; two keep two cores busy with decompression.
+        progress: show a bar while reading.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[[Any], Any],
+        *,
+        slice_axis: int | None = 2,
+        num_workers: int = 2,
+        progress: bool = True,
+    ) -> None:
+        self.data = list(data)
+        volumes = CacheDataset(
+            [dict(entry) for entry in data], transform, num_workers=num_workers, progress=progress
+        )
+        keys = ("image", "label")
+        self.volumes = [
+            {key: _plain(item[key]) for key in keys if key in item}
+            for item in (volumes[case] for case in range(len(data)))
+        ]
+        self.slice_axis = slice_axis
+        self.index = [
+            (case, position)
+            for case, volume in enumerate(self.volumes)
+            for position in range(_positions(volume["image"], slice_axis))
+        ]
+
+    def __len__(self) -> int:
+        """Return the number of slices (or volumes)."""
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        """Return one slice (or volume) as views of the cached tensors."""
+        case, position = self.index[item]
+        volume = self.volumes[case]
+        if self.slice_axis is None:
+            return dict(volume)
+        axis = self.slice_axis + 1
+        return {key: value.select(axis, position) for key, value in volume.items()}
+
+
+def _positions(image: Tensor, slice_axis: int | None) -> int:
+    return 1 if slice_axis is None else image.shape[slice_axis + 1]
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Drop the metadata: it costs time at every operation and slices do not need it."""
+    plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else torch.as_tensor(tensor)
+    return plain.contiguous()

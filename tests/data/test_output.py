@@ -1,0 +1,143 @@
+"""Where masks go, and that they are there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SaveImage
+
+from dim_monai.data.output import MirroredLayout, WholeNiftiWriter, case_name
+from dim_monai.errors import ConfigError
+
+UID = "1.2.826.0.1.3680043.8.498.100"
+AFFINE = np.array([[-0.5, 0, 0, 10], [0, 0.5, 0, -20], [0, 0, 3.0, 7], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("case", "mask"),
+    [
+        ("case.nii.gz", "case_seg.nii.gz"),
+        ("case.nii", "case_seg.nii.gz"),
+        ("CASE.NII.GZ", "CASE_seg.nii.gz"),
+        ("a/b/case.nii.gz", "a/b/case_seg.nii.gz"),
+        ("a/scan.v2.nii.gz", "a/scan.v2_seg.nii.gz"),
+        ("a/series", "a/series_seg.nii.gz"),
+        (UID, f"{UID}_seg.nii.gz"),
+        (f"patient.7/{UID}", f"patient.7/{UID}_seg.nii.gz"),
+    ],
+)
+def test_the_tree_of_masks_mirrors_that_of_the_images(tmp_path, case, mask) -> None:
+    layout = MirroredLayout(str(tmp_path / "out"), str(tmp_path / "in"))
+    path = Path(layout.filename(str(tmp_path / "in" / case), idx=3))
+    assert path == tmp_path / "out" / mask
+    assert path.parent.is_dir()
+
+
+@pytest.mark.parametrize("case", [UID, "series", "case.nii.gz"])
+def test_a_case_that_is_itself_the_input_lies_directly_under_the_output(tmp_path, case) -> None:
+    layout = MirroredLayout(str(tmp_path / "out"), f"{tmp_path / 'in' / case}/")
+    stem = case.removesuffix(".nii.gz")
+    assert layout.filename(tmp_path / "in" / case) == str(tmp_path / "out" / f"{stem}_seg.nii.gz")
+
+
+def test_cases_of_one_folder_have_masks_of_different_names(tmp_path) -> None:
+    layout = MirroredLayout(str(tmp_path / "out"), str(tmp_path))
+    names = [f"{UID}.{last}" for last in range(1, 4)]
+    assert len({layout.filename(tmp_path / name) for name in names}) == 3
+
+
+def test_the_postfix_can_be_chosen(tmp_path) -> None:
+    layout = MirroredLayout(str(tmp_path / "out"), str(tmp_path), postfix="mask")
+    assert Path(layout.filename(tmp_path / "x.nii")).name == "x_mask.nii.gz"
+
+
+@pytest.mark.parametrize("case", ["elsewhere/x.nii.gz", "in2/x.nii.gz", "x.nii.gz"])
+def test_a_case_outside_the_input_is_refused_and_makes_no_folder(tmp_path, case) -> None:
+    layout = MirroredLayout(str(tmp_path / "out"), str(tmp_path / "in"))
+    with pytest.raises(ConfigError, match="outside the input folder"):
+        layout.filename(tmp_path / case)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a/x.nii.gz", "x"),
+        ("x.nii", "x"),
+        ("x.y.NII.GZ", "x.y"),
+        (f"a/{UID}", UID),
+        ("a/x.gz", "x.gz"),
+        ("a.nii.gz/series", "series"),
+    ],
+)
+def test_a_case_is_named_after_its_file_or_folder(path, name) -> None:
+    assert case_name(Path(path)) == name
+
+
+def mask(source: Path) -> MetaTensor:
+    array = torch.arange(24, dtype=torch.uint8).view(1, 2, 3, 4)
+    return MetaTensor(array, affine=torch.from_numpy(AFFINE), meta={"filename_or_obj": str(source)})
+
+
+def test_monai_saves_a_mask_in_its_place_in_the_tree(tmp_path) -> None:
+    source = tmp_path / "in" / "a" / UID
+    save = SaveImage(
+        writer=WholeNiftiWriter,
+        folder_layout=MirroredLayout(str(tmp_path / "out"), str(tmp_path / "in")),
+        output_ext=".nii.gz",
+        output_dtype=np.uint8,
+        resample=False,
+        print_log=False,
+    )
+    save(mask(source))
+    (written,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert written == tmp_path / "out" / "a" / f"{UID}_seg.nii.gz"
+    image = nib.load(written)
+    assert image.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(image.dataobj), np.arange(24).reshape(2, 3, 4))
+    np.testing.assert_allclose(image.affine, AFFINE)
+
+
+def writer(source: Path) -> WholeNiftiWriter:
+    made = WholeNiftiWriter(output_dtype=np.uint8)
+    image = mask(source)
+    made.set_data_array(image, channel_dim=0)
+    made.set_metadata(image.meta, resample=False)
+    return made
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nothing_but_the_mask_is_left_and_an_old_one_is_replaced(tmp_path, suffix) -> None:
+    target = tmp_path / f"x{suffix}"
+    target.write_bytes(b"old")
+    writer(tmp_path / "x").write(target)
+    assert list(tmp_path.iterdir()) == [target]
+    assert nib.load(target).shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_writer_that_fails_half_way_leaves_what_was_there(
+    tmp_path, monkeypatch, error, old
+) -> None:
+    target = tmp_path / "x.nii.gz"
+    if old is not None:
+        target.write_bytes(old)
+    begun = []
+
+    def half(image: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        begun.append(Path(path))
+        raise error
+
+    monkeypatch.setattr(nib, "save", half)
+    with pytest.raises(type(error)):
+        writer(tmp_path / "x").write(target)
+    assert [path.parent for path in begun] == [tmp_path]
+    assert begun[0] != target
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if old is None else [old])
