@@ -1,0 +1,285 @@
+"""SemiSupervisedTrainer: the order of one step, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer, Trainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dim_monai.distributed import all_finite, average_tensors, rank
+from dim_monai.errors import ConfigError, NumericError
+from dim_monai.methods import Batch, Method, Stream
+from dim_monai.objectives import View, segmentation_loss
+from dim_monai.streams import stream_generator
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Computes a further term from the views of the step and the student's logits of each of them;
+# None where the step gives it nothing to compare.
+ExtraTerm = Callable[[list[View], list[Tensor]], Tensor | None]
+
+
+class SemiSupervisedTrainer(SupervisedTrainer):
+    """MONAI's trainer with a teacher, several named terms and room for a second pass.
+
+    One step: the method draws everything random and asks the teacher (once); the student predicts
+    every view; each view is a term, handlers add theirs (:meth:`add_term`); backward;
+    ``BACKWARD_COMPLETED`` (a sharpness-aware handler replaces the gradient here); one optimizer
+    step; ``MODEL_COMPLETED`` (the teacher follows). A step whose gradient is not finite is skipped
+    and counted in ``state.skipped_steps``.
+
+    ``state.output`` is a list of one dict, as MONAI's handlers expect it, of detached scalars:
+    ``loss`` (the weighted total), ``terms`` (each unweighted, by name) and ``gradient_norm``.
+    ``state.coefficients`` holds the weight of each term.
+
+    Args:
+        device: where network and batches live.
+        max_epochs: epochs of ``len(train_data_loader)`` steps each.
+        train_data_loader: gives dicts as :class:`TwoStreamLoader` does.
+        network: the student, logits (B, K, *S).
+        optimizer: over the parameters of ``network``.
+        method: turns a batch into views.
+        loss_function: (logits, target, weight) -> (B,) loss of each sample.
+        seed: root seed; what the method draws depends on it and the step alone.
+        precision: "float32", "bfloat16" or "float16" for the forward passes; float16 scales the
+            gradient.
+        max_gradient_norm: clip the gradient to this norm; None leaves it.
+        joint_forward: let all views of a step through the student as one batch, which is faster
+            and the same unless the network has batch statistics.
+        max_skipped_steps: consecutive non-finite steps after which the run stops.
+        train_handlers: as in MONAI.
+        kwargs: further arguments of MONAI's ``SupervisedTrainer``.
+
+    Raises:
+        ConfigError: unknown precision.
+        NumericError: too many consecutive steps were not finite.
+    """
+
+    scaler: torch.amp.GradScaler  # type: ignore[assignment]  # of any device, not CUDA alone
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Any,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        method: Method,
+        *,
+        loss_function: Callable[[Tensor, Tensor, Tensor | None], Tensor] = segmentation_loss,
+        seed: int = 0,
+        precision: str = "float32",
+        max_gradient_norm: float | None = None,
+        joint_forward: bool = True,
+        max_skipped_steps: int = 20,
+        train_handlers: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(
+                "unknown precision", got=repr(precision), expected=f"one of {sorted(PRECISIONS)}"
+            )
+        self.method = method
+        self.seed = seed
+        self.precision = PRECISIONS[precision]
+        self.max_gradient_norm = max_gradient_norm
+        self.joint_forward = joint_forward
+        self.max_skipped_steps = max_skipped_steps
+        self.teacher: nn.Module | None = None
+        self.extra_terms: dict[str, tuple[ExtraTerm, float]] = {}
+        # Set by a handler that makes a second pass: these terms are differentiated in the first
+        # pass only; None means that there is no second pass.
+        self.first_pass_terms: frozenset[str] | None = None
+        # True while `.grad` holds this rank's own gradient instead of the mean over ranks.
+        self.gradient_is_local = False
+        self.views: list[View] = []
+        # The terms of the step while their graph exists: between forward and backward.
+        self.live_terms: dict[str, Tensor] = {}
+        self._skipped_in_a_row = 0
+        self._random_state: list[Tensor] = []
+        self.network = network
+        # Handlers are attached by the base class and may use all of the above.
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=loss_function,
+            train_handlers=train_handlers,
+            decollate=False,
+            **kwargs,
+        )
+        self.state.skipped_steps = 0
+        self.state.coefficients = {}
+        self.scaler = torch.amp.GradScaler(
+            self.state.device.type, enabled=self.precision is torch.float16
+        )
+
+    def run(self) -> None:  # type: ignore[override]  # as MONAI's trainers
+        """Train; unlike MONAI's trainer the gradient scaler of an earlier call is kept."""
+        super(Trainer, self).run()
+
+    def add_term(self, name: str, term: ExtraTerm, weight: float) -> None:
+        """Add a named term to the loss of every step.
+
+        Raises:
+            ConfigError: the name is taken.
+        """
+        if name in self.extra_terms:
+            raise ConfigError("a loss term of this name exists already", got=repr(name))
+        self.extra_terms[name] = (term, weight)
+
+    def evaluate(self, without: frozenset[str] = frozenset()) -> dict[str, Tensor]:
+        """Return the terms of the current step at the student's present weights, unweighted.
+
+        May be called again within a step: views, targets and random layers repeat exactly.
+
+        Args:
+            without: names of terms that are not needed.
+        """
+        views = [view for view in self.views if view.term not in without]
+        self._repeat_random_layers()
+        with torch.autocast(
+            self.state.device.type, dtype=self.precision, enabled=self.precision is not None
+        ):
+            logits = self._predict(views)
+        terms = {
+            view.term: self.loss_function(output, view.target, view.weight).mean()
+            for view, output in zip(views, logits, strict=True)
+        }
+        for name, (term, _) in self.extra_terms.items():
+            value = None if name in without else term(views, logits)
+            if value is not None:
+                terms[name] = value
+        return terms
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of terms."""
+        coefficients = self.state.coefficients
+        weighted = [coefficients[name] * value for name, value in terms.items()]
+        return torch.stack(weighted).sum()
+
+    def backward(self, terms: Mapping[str, Tensor], *, retain_graph: bool = False) -> None:
+        """Add the (scaled) gradient of the weighted sum of terms to ``.grad``."""
+        loss = self.scaler.scale(self.total(terms))
+        torch.autograd.backward(loss, retain_graph=retain_graph)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the student's trainable parameters that have a gradient."""
+        return [weight for weight in self.network.parameters() if weight.grad is not None]
+
+    def _iteration(self, engine: SupervisedTrainer, batchdata: Any) -> Any:
+        self._pose(batchdata)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._first_pass():
+            terms = self.evaluate()
+            output = {
+                Keys.LOSS: self.total(terms).detach(),
+                "terms": {name: value.detach() for name, value in terms.items()},
+            }
+            self.state.output = [output]
+            self.fire_event(IterationEvents.FORWARD_COMPLETED)
+            self.live_terms = terms
+            self.fire_event(IterationEvents.LOSS_COMPLETED)
+            kept = self._backward_first_pass(terms)
+            self.live_terms = {}
+        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        self._complete_gradient(kept)
+        self._step()
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return [output]
+
+    def _pose(self, batchdata: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Fix the problem of this step: views, targets, weights, random state."""
+        step = self.state.iteration - 1
+        steps = self.state.max_epochs * self.state.epoch_length
+        device = self.state.device
+        streams = {
+            name: Stream(**{key: value.to(device) for key, value in views.items()})
+            for name, views in batchdata.items()
+        }
+        batch = Batch(streams["labelled"], streams.get("unlabelled"))
+        generator = stream_generator(self.seed, "method", step, rank())
+        self.network.train()
+        self.views, self.state.diagnostics = self.method.views(
+            batch, self.teacher, step / steps, generator
+        )
+        self.state.coefficients = {view.term: view.coefficient for view in self.views} | {
+            name: weight for name, (_, weight) in self.extra_terms.items()
+        }
+        self._random_state = [torch.get_rng_state()]
+        if device.type == "cuda":
+            self._random_state.append(torch.cuda.get_rng_state(device))
+
+    def _repeat_random_layers(self) -> None:
+        torch.set_rng_state(self._random_state[0])
+        if len(self._random_state) > 1:
+            torch.cuda.set_rng_state(self._random_state[1], self.state.device)
+
+    def _predict(self, views: list[View]) -> list[Tensor]:
+        images = [view.image for view in views]
+        if not self.joint_forward:
+            return [self.inferer(image, self.network) for image in images]
+        logits: Tensor = self.inferer(torch.cat(images), self.network)
+        return list(torch.split(logits, [len(image) for image in images]))
+
+    def _first_pass(self) -> AbstractContextManager[Any]:
+        """Leave the gradient on its rank if a second pass will replace it."""
+        if self.first_pass_terms is None or not isinstance(self.network, DistributedDataParallel):
+            return nullcontext()
+        self.gradient_is_local = True
+        return self.network.no_sync()
+
+    def _backward_first_pass(self, terms: dict[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
+        """Differentiate; the gradient of terms that have no second pass is kept aside."""
+        first = self.first_pass_terms or frozenset()
+        aside = {name: value for name, value in terms.items() if name in first}
+        kept = []
+        if aside:
+            self.backward(aside, retain_graph=True)
+            kept = [(w, w.grad) for w in self.parameters() if w.grad is not None]
+            self.optimizer.zero_grad(set_to_none=True)
+        self.backward({name: value for name, value in terms.items() if name not in first})
+        return kept
+
+    def _complete_gradient(self, kept: list[tuple[nn.Parameter, Tensor]]) -> None:
+        if self.gradient_is_local:
+            average_tensors([w.grad for w in self.parameters() if w.grad is not None])
+            self.gradient_is_local = False
+        if not kept:
+            return
+        if isinstance(self.network, DistributedDataParallel):
+            average_tensors([gradient for _, gradient in kept])
+        for weight, gradient in kept:
+            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+
+    def _step(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        limit = float("inf") if self.max_gradient_norm is None else self.max_gradient_norm
+        norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.state.output[0]["gradient_norm"] = norm.detach()
+        if all_finite(norm):
+            self.scaler.step(self.optimizer)
+            self._skipped_in_a_row = 0
+        else:
+            self._count_skipped_step()
+        self.scaler.update()
+
+    def _count_skipped_step(self) -> None:
+        self.state.skipped_steps += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= self.max_skipped_steps:
+            raise NumericError(
+                "the gradient is not finite",
+                got=f"{self._skipped_in_a_row} such steps in a row",
+                expected="a finite gradient",
+                do="lower the learning rate or check the intensities of the images",
+            )

@@ -1,0 +1,22 @@
+"""What a config hangs on the engine: Ignite handlers, one purpose each."""
+
+from dim_monai.handlers.case_scores import CaseScores
+from dim_monai.handlers.f_divergence import FDivergence
+from dim_monai.handlers.gradient_shares import GradientShares
+from dim_monai.handlers.pseudo_label_quality import PseudoLabelQuality
+from dim_monai.handlers.sharpness_aware import SharpnessAware
+from dim_monai.handlers.teacher_ema import TeacherEMA
+from dim_monai.handlers.training_log import TrainingLog
+from dim_monai.handlers.validation import DeployBest, ValidationHandler
+
+__all__ = [
+    "CaseScores",
+    "DeployBest",
+    "FDivergence",
+    "GradientShares",
+    "PseudoLabelQuality",
+    "SharpnessAware",
+    "TeacherEMA",
+    "TrainingLog",
+    "ValidationHandler",
+]

@@ -1,0 +1,243 @@
+"""The f-divergence between labelled and unlabelled images as a further term of the loss."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+
+from dim_monai.distributed import all_finite, average_tensors
+from dim_monai.divergence import Critic, get_divergence
+from dim_monai.engine import SemiSupervisedTrainer
+from dim_monai.errors import ConfigError
+from dim_monai.handlers.gradient_shares import gradient_norms
+from dim_monai.objectives import View
+from dim_monai.sharpness import global_norm
+
+NAME = "f_divergence"
+COMPARE = ("proportion", "prediction", "features")
+ESTIMATORS = ("closed_form", "variational")
+
+# Log-odds beyond this are one bin: at 8 the probability is 0.9997.
+LOG_ODDS_LIMIT = 8.0
+LOG_ODDS_BINS = 17
+
+
+class FDivergence:
+    """Add ``D_f(P_labelled || P_unlabelled)`` to the loss of every step.
+
+    P is taken over the unmixed student views of each kind:
+
+    * ``compare="proportion"``: the class probabilities averaged over all pixels. Two batches of
+      slices differ in how much organ they show, so this is the weakest choice.
+    * ``compare="prediction"``: the distribution of the prediction of a pixel, as the histogram of
+      its foreground log-odds (17 bins on [-8, 8], linear interpolation, one histogram a
+      foreground class). It tells how sure the student is, where, and how often.
+    * ``compare="features"``: the distribution of a pixel's features at ``layer``; in closed form
+      the softmax over channels, averaged over pixels.
+
+    With ``estimator="variational"`` the divergence of predictions (log-odds) or features is the
+    bound of Nguyen et al. (IEEE Trans. Inf. Theory 2010, as in f-DAL: Acuna et al., ICML 2021),
+    whose critic is trained beside the student by Adam, one step a step, on detached values.
+
+    **Weight 1 means something**: during the first ``calibration`` share of the training the term
+    is scaled such that its gradient norm over the student's weights equals that of the supervised
+    term; then the scale stays. Without it JS between batches is of the order of 0.001 and its
+    weight has no meaning. The scale is logged as ``scale_f_divergence``.
+
+    DiM publishes neither which f, nor what is compared, nor the weight: all of it is our choice.
+
+    Args:
+        divergence: name, see :data:`dim_monai.divergence.DIVERGENCES`.
+        alpha: parameter of the alpha family.
+        compare: "proportion", "prediction" or "features".
+        estimator: "closed_form" or "variational".
+        weight: share of the supervised gradient norm, see above.
+        calibration: share of the training over which the scale is measured; 0 leaves scale 1.
+        interval: steps between two such measurements.
+        layer: name of the module whose output (B, C, *S) is compared as features.
+        critic_learning_rate: of Adam.
+
+    Raises:
+        ConfigError: unknown name, or "proportion" with a critic.
+    """
+
+    def __init__(
+        self,
+        divergence: str = "js",
+        *,
+        alpha: float | None = None,
+        compare: str = "prediction",
+        estimator: str = "closed_form",
+        weight: float = 0.1,
+        calibration: float = 0.1,
+        interval: int = 20,
+        layer: str = "model.1",
+        critic_learning_rate: float = 1e-3,
+    ) -> None:
+        _one_of("compare", compare, COMPARE)
+        _one_of("estimator", estimator, ESTIMATORS)
+        if compare == "proportion" and estimator == "variational":
+            raise ConfigError(
+                "class proportions have no variational form here",
+                expected="estimator closed_form, or compare prediction or features",
+            )
+        self.divergence = get_divergence(divergence, alpha)
+        self.compare, self.estimator, self.layer = compare, estimator, layer
+        self.weight, self.calibration, self.interval = weight, calibration, interval
+        self.scale = 1.0
+        self._uncalibrated = True
+        self.critic: Critic | None = None
+        self.critic_learning_rate = critic_learning_rate
+        self._critic_optimizer: torch.optim.Optimizer | None = None
+        self._captured: list[Tensor] = []
+        self._compared: tuple[Tensor, Tensor] | None = None
+
+    def attach(self, engine: SemiSupervisedTrainer) -> None:
+        """Add the term, calibrate it at the start, train the critic after every step."""
+        engine.add_term(NAME, self.term, self.weight)
+        if self.compare == "features":
+            bare = getattr(engine.network, "module", engine.network)
+            module = dict(bare.named_modules()).get(self.layer)
+            if module is None:
+                raise ConfigError("the network has no such layer", got=repr(self.layer))
+            module.register_forward_hook(self._capture)
+        if self.calibration > 0:
+            engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._calibrate)
+        if self.estimator == "variational":
+            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._train_critic)
+
+    def term(self, views: list[View], logits: list[Tensor]) -> Tensor | None:
+        """Return the divergence of this step, None where one of the two sides is missing.
+
+        Args:
+            views: what the student was shown.
+            logits: (B, K, *S) of each view.
+        """
+        values = self._features(views) if self.compare == "features" else logits
+        sides: dict[str, list[Tensor]] = {"labelled": [], "unlabelled": [], "mixed": []}
+        for view, value in zip(views, values, strict=True):
+            sides[view.origin].append(value)
+        if not (sides["labelled"] and sides["unlabelled"]):
+            return None
+        labelled, unlabelled = (torch.cat(sides[o]).float() for o in ("labelled", "unlabelled"))
+        if self.estimator == "variational":
+            return self._bound(self._samples(labelled), self._samples(unlabelled))
+        log_p, log_q = (self._distribution(v).clamp_min(1e-7).log() for v in (labelled, unlabelled))
+        return self.divergence.closed_form(log_p, log_q, dim=-1).mean()
+
+    def _bound(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
+        critic = self._critic_for(labelled)
+        self._compared = (labelled.detach(), unlabelled.detach())
+        # Only the student learns here: the critic's own step comes after the student's.
+        critic.requires_grad_(False)
+        value = self.divergence.variational(critic(labelled), critic(unlabelled))
+        critic.requires_grad_(True)
+        return value
+
+    def _distribution(self, values: Tensor) -> Tensor:
+        """Return (G, N): G distributions over N outcomes, pooled over batch and pixels."""
+        if self.compare == "prediction":
+            return log_odds_histograms(values)
+        return torch.softmax(values, dim=1).transpose(0, 1).flatten(1).mean(dim=1)[None]
+
+    def _samples(self, values: Tensor) -> Tensor:
+        """Return (B * pixels, C), the sample of each pixel."""
+        if self.compare == "prediction":
+            values = log_odds(values).clamp(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT) / LOG_ODDS_LIMIT
+        return values.transpose(0, 1).flatten(1).transpose(0, 1)
+
+    def _features(self, views: list[View]) -> list[Tensor]:
+        """Return the captured features of each view, from one joint or several forward passes."""
+        sizes = [len(view.image) for view in views]
+        joint = len(self._captured[-1]) == sum(sizes)
+        captured = self._captured[-1:] if joint else self._captured[-len(views) :]
+        self._captured = []
+        return list(torch.split(torch.cat(captured), sizes))
+
+    def _capture(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        if torch.is_grad_enabled() and module.training:
+            self._captured.append(output)
+
+    def _calibrate(self, engine: SemiSupervisedTrainer) -> None:
+        step, steps = engine.state.iteration, engine.state.max_epochs * engine.state.epoch_length
+        over = step > max(self.interval, self.calibration * steps)
+        if over or step % self.interval or NAME not in engine.live_terms:
+            return
+        norms = gradient_norms(engine)
+        both = torch.tensor([norms["supervised"], norms[NAME]], device=engine.state.device)
+        # Before any decision, so that all ranks take the same one.
+        average_tensors([both])
+        ratio = float(both[0] / both[1])
+        if math.isfinite(ratio):
+            self.scale = ratio if self._uncalibrated else 0.5 * self.scale + 0.5 * ratio
+            self._uncalibrated = False
+        engine.extra_terms[NAME] = (self.term, self.weight * self.scale)
+        engine.state.diagnostics[f"scale_{NAME}"] = self.scale
+
+    def _critic_for(self, samples: Tensor) -> Critic:
+        if self.critic is None:
+            # All ranks must begin with the same critic, and the student's stream stays untouched.
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)
+                self.critic = Critic(samples.shape[1]).to(samples.device)
+            self._critic_optimizer = torch.optim.Adam(
+                self.critic.parameters(), lr=self.critic_learning_rate
+            )
+        return self.critic
+
+    def _train_critic(self) -> None:
+        if self._compared is None or self.critic is None or self._critic_optimizer is None:
+            return
+        labelled, unlabelled = self._compared
+        self._compared = None
+        self._critic_optimizer.zero_grad()
+        bound = self.divergence.variational(self.critic(labelled), self.critic(unlabelled))
+        torch.autograd.backward(-bound)
+        gradients = [w.grad for w in self.critic.parameters() if w.grad is not None]
+        average_tensors(gradients)
+        # One batch that is not finite must not spoil the critic for the rest of the run.
+        if all_finite(global_norm(gradients)):
+            self._critic_optimizer.step()
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Return log(p / (1 - p)) of each foreground class.
+
+    Args:
+        logits: (B, K, *S).
+
+    Returns:
+        (B, K - 1, *S).
+    """
+    everything = torch.logsumexp(logits, dim=1, keepdim=True)
+    others = [
+        torch.logsumexp(logits[:, [j for j in range(logits.shape[1]) if j != k]], dim=1)
+        for k in range(1, logits.shape[1])
+    ]
+    return (logits[:, 1:] - everything) - (torch.stack(others, dim=1) - everything)
+
+
+def log_odds_histograms(logits: Tensor) -> Tensor:
+    """Return, for each foreground class, the histogram of the pixels' log-odds.
+
+    A value between two bin centres counts for both in proportion, so the histogram has a gradient.
+
+    Args:
+        logits: (B, K, *S).
+
+    Returns:
+        (K - 1, 17), each row summing to 1.
+    """
+    odds = log_odds(logits).transpose(0, 1).flatten(1).clamp(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
+    centres = torch.linspace(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT, LOG_ODDS_BINS, device=odds.device)
+    width = centres[1] - centres[0]
+    share = (1 - (odds[..., None] - centres).abs() / width).clamp_min(0)
+    return share.mean(dim=1)
+
+
+def _one_of(name: str, got: str, allowed: tuple[str, ...]) -> None:
+    if got not in allowed:
+        raise ConfigError(f"unknown {name}", got=repr(got), expected=f"one of {list(allowed)}")

@@ -1,0 +1,104 @@
+"""What is seen and kept of a training: progress bar, CSV of all terms."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from ignite.engine import Events
+from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from dim_monai.distributed import rank
+from dim_monai.engine import SemiSupervisedTrainer
+
+COLUMNS = ("step", "name", "value")
+
+
+class TrainingLog:
+    """Average what each step reports, show it beside a progress bar and write it to a CSV file.
+
+    Every ``interval`` steps the means of the loss, of each unweighted term and of the method's
+    diagnostics (ramp, coverage, shares of the gradient, ...) go to ``state.metrics``, to the bar
+    and to the file as ``step,name,value`` lines; the steps left over at the end are the last line.
+    Between, nothing is read back from the device.
+
+    Ignite's ``ProgressBar`` counts within one epoch; this bar counts all steps of the run, so that
+    the time left is that of the run.
+
+    Args:
+        path: the CSV file; a new training begins a new file.
+        interval: steps between two lines.
+    """
+
+    def __init__(self, path: str, interval: int = 10) -> None:
+        self.path = Path(path)
+        self.interval = interval
+        self._collected: dict[str, list[Tensor]] = {}
+        self._file: TextIO | None = None
+        self._bar: tqdm[None] | None = None
+
+    def attach(self, engine: SemiSupervisedTrainer) -> None:
+        """Log on the first rank only."""
+        if rank() > 0:
+            return
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._write)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
+
+    def _open(self, engine: SemiSupervisedTrainer) -> None:
+        self._collected = {}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("w", encoding="utf-8", newline="")
+        csv.writer(self._file, lineterminator="\n").writerow(COLUMNS)
+        steps = engine.state.max_epochs * engine.state.epoch_length
+        self._bar = tqdm(total=steps, desc="training", unit="step", dynamic_ncols=True)
+
+    def _collect(self, engine: SemiSupervisedTrainer) -> None:
+        output = engine.state.output[0]
+        rate = engine.optimizer.param_groups[0]["lr"]
+        values = {
+            "loss": output["loss"],
+            **output["terms"],
+            "gradient_norm": output["gradient_norm"],
+            **engine.state.diagnostics,
+            "learning_rate": rate,
+        }
+        for name, value in values.items():
+            self._collected.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float32))
+
+    def _write(self, engine: SemiSupervisedTrainer) -> None:
+        if self._file is None or self._bar is None:
+            return
+        means = {
+            name: float(torch.stack([value.cpu() for value in values]).mean())
+            for name, values in self._collected.items()
+        }
+        self._collected = {}
+        engine.state.metrics.update(means)
+        step = engine.state.iteration
+        writer = csv.writer(self._file, lineterminator="\n")
+        writer.writerows((step, name, f"{value:.6g}") for name, value in means.items())
+        self._file.flush()
+        shown = {name: f"{means[name]:.3f}" for name in ("loss", *engine.state.output[0]["terms"])}
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def _complete(self, engine: SemiSupervisedTrainer) -> None:
+        if self._collected:
+            self._write(engine)
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None and self._bar is not None:
+            self._bar.close()
+            self._file.close()
+
+    def _close_and_raise(self, engine: SemiSupervisedTrainer, error: BaseException) -> None:
+        # A handler of this event must raise again: Ignite takes the error for dealt with otherwise.
+        self._close()
+        raise error

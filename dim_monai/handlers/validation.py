@@ -1,0 +1,124 @@
+"""Validation during training and the choice of the network that is deployed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from monai.handlers import ValidationHandler as MonaiValidationHandler
+from torch import Tensor, nn
+
+from dim_monai.distributed import rank
+from dim_monai.engine import SemiSupervisedTrainer
+from dim_monai.files import atomic_write
+
+logger = logging.getLogger(__name__)
+
+NOTHING_SELECTED = (
+    "nothing was selected: there are too few labelled cases for a validation set, "
+    "so the last {network} is deployed"
+)
+
+
+class ValidationHandler(MonaiValidationHandler):
+    """MONAI's handler, which does nothing where there are no validation cases."""
+
+    def attach(self, engine: Engine) -> None:
+        """Validate every ``interval`` epochs if there is anything to validate on."""
+        cases: Any = None if self.validator is None else self.validator.data_loader
+        if cases is not None and len(cases) > 0:
+            super().attach(engine)
+
+
+class DeployBest:
+    """Write the weights of the network, student or teacher, that validates best.
+
+    After each validation the candidates' mean Dice (``<name>_dice`` of the evaluator) is compared
+    with the best so far; the better weights are kept in memory. When the training completes they
+    are written to ``path``, atomically; ``run_file`` says what was deployed and why. Without a
+    validation the last weights of ``fallback`` are written and the file says that nothing was
+    selected. A training that is interrupted writes nothing here.
+
+    Args:
+        path: file of the deployable weights, a bare state dict.
+        run_file: JSON file of the run: choice, rule, validation curves, steps, duration.
+        candidates: name to network.
+        evaluator: evaluates every candidate.
+        fallback: the candidate that is deployed without a validation.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        run_file: str,
+        candidates: Mapping[str, nn.Module],
+        evaluator: Evaluator,
+        fallback: str = "teacher",
+    ) -> None:
+        self.path = Path(path)
+        self.run_file = Path(run_file)
+        self.candidates = dict(candidates)
+        self.evaluator = evaluator
+        self.fallback = fallback
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+        self.choice: dict[str, object] = {}
+        self._weights: dict[str, Tensor] = {}
+        self._best_dice = -1.0  # below every Dice
+
+    def attach(self, engine: SemiSupervisedTrainer) -> None:
+        """Compare after every validation, write at the end; on the first rank only."""
+        if rank() > 0:
+            return
+        self.evaluator.add_event_handler(Events.COMPLETED, self._compare, engine)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _compare(self, evaluator: Evaluator, engine: SemiSupervisedTrainer) -> None:
+        metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}
+        for name, value in metrics.items():
+            self.curves.setdefault(name, []).append((engine.state.iteration, value))
+        for name, network in self.candidates.items():
+            dice = metrics[f"{name}_dice"]
+            if dice > self._best_dice:
+                self._best_dice = dice
+                self._choose(name, network, engine.state.iteration, dice)
+
+    def _choose(self, name: str, network: nn.Module, step: int, dice: float | None) -> None:
+        weights = network.state_dict()
+        self._weights = {key: value.detach().cpu().clone() for key, value in weights.items()}
+        self.choice = {"deployed": name, "step": step}
+        if dice is None:
+            self.choice["rule"] = NOTHING_SELECTED.format(network=name)
+        else:
+            self.choice["validation_dice"] = dice
+            self.choice["rule"] = "highest mean Dice of the validation cases, student or teacher"
+
+    def _write(self, engine: SemiSupervisedTrainer) -> None:
+        if not self.choice:
+            last = self.candidates[self.fallback]
+            self._choose(self.fallback, last, engine.state.iteration, None)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.path, "wb") as file:
+            torch.save(self._weights, file)
+        run = self.choice | {
+            "steps": engine.state.iteration,
+            "skipped_steps": engine.state.skipped_steps,
+            "seed": engine.seed,
+            "training_minutes": round(engine.state.times["COMPLETED"] / 60, 2),
+            "validation": self.curves,
+        }
+        self.run_file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.run_file, "w") as file:
+            json.dump(run, file, indent=1)
+        logger.info(
+            "model: %s (%s of step %s; %s)",
+            self.path,
+            self.choice["deployed"],
+            self.choice["step"],
+            self.choice["rule"],
+        )

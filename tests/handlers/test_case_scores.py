@@ -1,0 +1,97 @@
+"""Scores of whole cases: those of the metrics, in the units of the case."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+
+from dim_monai.handlers import CaseScores
+from dim_monai.metrics import score_case
+from dim_monai.report.scores import read_scores_csv
+
+SPACING_MM = (0.5, 0.75, 3.0)
+REGIONS = {"gland": [1, 2], "core": [2]}
+
+
+def ball(radius_mm: float, inner_mm: float = 0.0) -> np.ndarray:
+    """Class 1 within the radius, class 2 within the inner one, on an anisotropic grid."""
+    axes = [mm * (np.arange(n) - n // 2) for mm, n in zip(SPACING_MM, (24, 20, 8), strict=True)]
+    distance = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
+    return ((distance < radius_mm).astype(int) + (distance < inner_mm)).astype(np.float32)
+
+
+def volume(array: np.ndarray) -> MetaTensor:
+    # Left, posterior, superior: the picture has to be turned, the scores have not.
+    affine = torch.diag(torch.tensor([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1.0]))
+    return MetaTensor(torch.from_numpy(array)[None], affine=affine)
+
+
+def item(case: str, domain: str, truth: np.ndarray) -> dict[str, object]:
+    noise = np.random.default_rng(0).normal(size=truth.shape).astype(np.float32)
+    names = {"case": case, "domain": domain, "split": "validation"}
+    return {"native_image": volume(truth + noise), "native_label": volume(truth), **names}
+
+
+CASES = [
+    (item("a0", "site_a", ball(4.0, 2.0)), ball(4.5, 2.5)),
+    (item("a1", "site_a", ball(4.0, 2.0)), np.zeros_like(ball(1.0))),
+    (item("b0", "site_b", ball(4.0)), ball(3.0)),
+]
+
+
+def evaluate(handler: CaseScores) -> None:
+    def process(engine: Engine, number: int) -> list[dict[str, MetaTensor]]:
+        entry, prediction = CASES[number]
+        engine.state.batch = [entry]  # as an evaluator leaves it: decollated
+        return [{"pred": volume(prediction)}]
+
+    engine = Engine(process)
+    handler.attach(engine)
+    engine.run(list(range(len(CASES))))
+
+
+def test_every_case_is_scored_as_a_whole_in_mm(tmp_path: Path) -> None:
+    evaluate(CaseScores(str(tmp_path / "out"), REGIONS))
+    rows = read_scores_csv(tmp_path / "out" / "metrics.csv")
+    assert [(row.case, row.domain, row.split, row.score.class_name) for row in rows] == [
+        (case, domain, "validation", region)
+        for case, domain in (("a0", "site_a"), ("a1", "site_a"), ("b0", "site_b"))
+        for region in REGIONS
+    ]
+    expected = [
+        score
+        for entry, prediction in CASES
+        for score in score_case(
+            prediction.astype(int),
+            entry["native_label"][0].numpy().astype(int),
+            SPACING_MM,
+            REGIONS,
+        )
+    ]
+    assert [row.score for row in rows] == expected
+    assert 0 < rows[0].score.dice < 1
+    # 4 and 4.5 mm balls whose voxels are up to 3 mm: the distance is of that size, not of voxels.
+    assert 0.5 <= rows[0].score.hd95_mm <= 3.0
+
+
+@pytest.mark.parametrize(("pictures", "drawn"), [(0, 0), (1, 2), (4, 3)])
+def test_so_many_pictures_a_domain_are_in_the_report(
+    tmp_path: Path, pictures: int, drawn: int
+) -> None:
+    evaluate(CaseScores(str(tmp_path), REGIONS, pictures))
+    report = (tmp_path / "report.html").read_text()
+    captions = set(re.findall(r"site_[ab] / ([ab][01]): ", report))
+    assert len(captions) == drawn
+
+
+def test_a_second_evaluation_begins_anew(tmp_path: Path) -> None:
+    handler = CaseScores(str(tmp_path), REGIONS, pictures=0)
+    evaluate(handler)
+    evaluate(handler)
+    assert len(read_scores_csv(tmp_path / "metrics.csv")) == len(CASES) * len(REGIONS)

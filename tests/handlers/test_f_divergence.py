@@ -1,0 +1,240 @@
+"""The f-divergence term: against NumPy, its weight, and its critic."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dim_monai.errors import ConfigError
+from dim_monai.handlers import FDivergence, GradientShares, SharpnessAware
+from dim_monai.methods import MeanTeacher
+from tests.handlers.tiny import (
+    BothKinds,
+    Record,
+    equal,
+    logits_of,
+    make_batch,
+    make_network,
+    make_trainer,
+    state_of,
+    views_of,
+)
+
+NAMES = ["kl", "reverse_kl", "js", "tv", "pearson", "neyman", "squared_hellinger"]
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
+    """Over the last axis, 0 log 0 = 0, averaged over the others."""
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = [np.where(a > 0, a * np.log(a / middle), 0.0) for a in (p, q)]
+    return float((0.5 * (parts[0] + parts[1])).sum(axis=-1).mean())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponential / exponential.sum(axis=1, keepdims=True)
+
+
+# --- the value
+
+
+def odds_histogram(logits: np.ndarray) -> np.ndarray:
+    """One histogram a foreground class, pixel by pixel."""
+    probability = softmax(logits.astype(np.float64))
+    classes = probability.shape[1]
+    histogram = np.zeros((classes - 1, 17))
+    for k in range(1, classes):
+        values = probability[:, k].ravel()
+        for odds in np.clip(np.log(values / (1 - values)), -8, 8):
+            place = odds + 8  # bins are 1 wide and centred on the integers -8..8
+            lower = min(math.floor(place), 15)
+            histogram[k - 1, lower] += lower + 1 - place
+            histogram[k - 1, lower + 1] += place - lower
+        histogram[k - 1] /= values.size
+    return histogram
+
+
+def test_prediction_compares_histograms_of_log_odds() -> None:
+    a, b, c = (logits_of(seed) for seed in range(3))
+    got = FDivergence("js").term(views_of("labelled", "unlabelled", "unlabelled"), [a, b, c])
+    both = np.concatenate([b.numpy(), c.numpy()])
+    expected = jensen_shannon(odds_histogram(a.numpy()), odds_histogram(both))
+    assert expected > 0.01
+    assert got is not None
+    np.testing.assert_allclose(float(got), expected, rtol=1e-4)
+
+
+def test_proportion_compares_the_mean_class_probabilities() -> None:
+    a, b = logits_of(0), logits_of(1)
+    got = FDivergence("js", compare="proportion").term(views_of("labelled", "unlabelled"), [a, b])
+    p, q = (softmax(x.numpy()).mean(axis=(0, 2, 3)) for x in (a, b))
+    assert got is not None
+    np.testing.assert_allclose(float(got), jensen_shannon(p, q), rtol=1e-4)
+
+
+def test_mixed_views_are_not_compared() -> None:
+    a, b, mixed = (logits_of(seed) for seed in range(3))
+    term = FDivergence().term
+    with_mixed = term(views_of("labelled", "mixed", "unlabelled"), [a, mixed, b])
+    without = term(views_of("labelled", "unlabelled"), [a, b])
+    assert with_mixed is not None
+    assert without is not None
+    assert torch.equal(with_mixed, without)
+
+
+@pytest.mark.parametrize("origins", [("labelled",), ("labelled", "mixed"), ("unlabelled",)])
+def test_one_side_alone_is_no_term(origins: tuple[str, ...]) -> None:
+    logits = [logits_of(seed) for seed, _ in enumerate(origins)]
+    assert FDivergence().term(views_of(*origins), logits) is None
+
+
+@pytest.mark.parametrize("compare", ["prediction", "proportion"])
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_sides_have_neither_value_nor_gradient(name: str, compare: str) -> None:
+    sides = [logits_of(0, spread=1.0).requires_grad_() for _ in range(2)]
+    value = FDivergence(name, compare=compare).term(views_of("labelled", "unlabelled"), sides)
+    assert value is not None
+    gradients = torch.autograd.grad(value, sides)
+    assert abs(value.item()) < 1e-6
+    assert all(float(gradient.abs().max()) < 1e-6 for gradient in gradients)
+
+
+@pytest.mark.parametrize("compare", ["prediction", "proportion"])
+@pytest.mark.parametrize("name", NAMES)
+def test_descent_on_the_term_draws_both_sides_together(name: str, compare: str) -> None:
+    sides = [
+        logits_of(0, spread=1.0) + torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1) * shift
+        for shift in (1.0, -1.0)
+    ]
+    sides = [side.requires_grad_() for side in sides]
+    handler = FDivergence(name, compare=compare)
+    views = views_of("labelled", "unlabelled")
+    value = handler.term(views, sides)
+    assert value is not None
+    gradients = torch.autograd.grad(value, sides)
+    step = 1e-2 / max(float(g.norm()) for g in gradients)
+    nearer = handler.term(views, [s - step * g for s, g in zip(sides, gradients, strict=True)])
+    assert nearer is not None
+    assert 0 < nearer.item() < value.item()
+
+
+# --- features
+
+
+def feature_trainer(network: nn.Module, handler: FDivergence, joint: bool = True) -> Any:
+    return make_trainer(
+        network, [make_batch(0)], handler, method=BothKinds(), lr=0.0, joint_forward=joint
+    )
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_features_are_those_of_the_layer_view_by_view(joint: bool) -> None:
+    network = make_network()
+    trainer = feature_trainer(
+        network, FDivergence("js", compare="features", layer="2", calibration=0), joint
+    )
+    trainer.run()
+    batch = make_batch(0)
+    with torch.no_grad():
+        features = [network[:3](batch[side]["strong"]) for side in ("labelled", "unlabelled")]
+    p, q = (softmax(x.numpy()).mean(axis=(0, 2, 3)) for x in features)
+    got = float(trainer.state.output[0]["terms"]["f_divergence"])
+    np.testing.assert_allclose(got, jensen_shannon(p, q), rtol=1e-3, atol=1e-7)
+
+
+def test_features_of_other_forward_passes_are_not_kept() -> None:
+    network = make_network()
+    handler = FDivergence(compare="features", layer="2", calibration=0)
+    trainer = feature_trainer(network, handler)
+    image = torch.zeros(5, 1, 8, 8)
+    network.eval()(image)
+    with torch.no_grad():
+        network.train()(image)
+    assert handler._captured == []  # a validation between two steps would be held in memory
+    trainer.run()
+    assert handler._captured == []
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.1"):
+        feature_trainer(make_network(), FDivergence(compare="features", layer="model.1"))
+
+
+# --- the weight
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.1])
+def test_the_weight_is_the_share_of_the_supervised_gradient(weight: float) -> None:
+    batches = [make_batch(0)] * 3
+    shares = Record(lambda engine: dict(engine.state.diagnostics))
+    handler = FDivergence(weight=weight, calibration=1.0, interval=1)
+    handlers = [GradientShares(interval=1), handler, shares]
+    make_trainer(make_network(), batches, *handlers, method=BothKinds(), lr=0.0).run()
+    last = shares.seen[-1]
+    np.testing.assert_allclose(
+        last["share_f_divergence"] / last["share_supervised"], weight, rtol=1e-4
+    )
+    np.testing.assert_allclose(last["scale_f_divergence"], handler.scale)
+    assert not math.isclose(handler.scale, 1.0, rel_tol=0.1)  # there was something to calibrate
+
+
+def test_the_scale_stays_after_the_calibration() -> None:
+    handler = FDivergence(calibration=0.5, interval=1)
+    scales = Record(lambda engine: handler.scale)
+    batches = [make_batch(seed) for seed in range(6)]
+    make_trainer(make_network(), batches, handler, scales, method=BothKinds()).run()
+    assert len(set(scales.seen[:3])) == 3
+    assert len(set(scales.seen[2:])) == 1
+
+
+def test_without_calibration_the_weight_is_the_factor() -> None:
+    handler = FDivergence(weight=0.3, calibration=0)
+    trainer = make_trainer(make_network(), [make_batch(0)] * 2, handler, method=BothKinds())
+    trainer.run()
+    assert trainer.state.coefficients["f_divergence"] == 0.3
+
+
+@pytest.mark.parametrize("estimator", ["closed_form", "variational"])
+def test_a_step_that_is_not_finite_spoils_neither_scale_nor_critic(estimator: str) -> None:
+    poisoned = make_batch(1)
+    poisoned["labelled"]["strong"].fill_(float("nan"))
+    handler = FDivergence(estimator=estimator, calibration=1.0, interval=1)
+    network = make_network()
+    batches = [make_batch(0), poisoned, make_batch(2)]
+    trainer = make_trainer(network, batches, SharpnessAware(), handler, method=BothKinds())
+    trainer.run()
+    assert trainer.state.skipped_steps == 1
+    assert math.isfinite(handler.scale)
+    assert math.isfinite(float(trainer.state.output[0]["loss"]))
+    if handler.critic is not None:
+        assert all(torch.isfinite(weight).all() for weight in handler.critic.parameters())
+
+
+# --- settings
+
+
+def test_unknown_settings_are_refused() -> None:
+    for settings in (
+        {"divergence": "jss"},
+        {"compare": "pixels"},
+        {"estimator": "closed"},
+        {"compare": "proportion", "estimator": "variational"},
+    ):
+        with pytest.raises(ConfigError):
+            FDivergence(**settings)
+
+
+def test_without_unlabelled_images_training_is_supervised() -> None:
+    states = []
+    for handlers in ([], [FDivergence(interval=1)]):
+        network = make_network()
+        batches = [make_batch(seed, unlabelled=0) for seed in range(2)]
+        make_trainer(network, batches, *handlers, method=MeanTeacher()).run()
+        states.append(state_of(network))
+    assert equal(*states)

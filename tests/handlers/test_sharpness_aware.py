@@ -1,0 +1,250 @@
+"""The sharpness-aware step: where it looks, and that it always comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+
+from dim_monai.errors import ConfigError
+from dim_monai.handlers import SharpnessAware, TeacherEMA
+from dim_monai.methods import MiDSS
+from dim_monai.objectives import segmentation_loss
+from tests.handlers.tiny import (
+    Record,
+    equal,
+    linear_batch,
+    make_batch,
+    make_network,
+    make_trainer,
+    squared_error,
+    state_of,
+    storage_of,
+)
+
+X = np.array([[1.0, 2.0, -1.0], [0.5, -1.0, 2.0]])
+Y = np.array([1.0, -2.0])
+W = np.array([0.3, -0.2, 0.5])
+RHO = 0.2
+
+
+class Linear(nn.Linear):
+    """A linear network in float64 that starts at W."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 1, bias=False)
+        self.double()
+        with torch.no_grad():
+            self.weight.copy_(torch.from_numpy(W)[None])
+
+
+def gradient(w: np.ndarray) -> np.ndarray:
+    return 2 * X.T @ (X @ w - Y) / len(X)
+
+
+def step_of(handler: SharpnessAware, **kwargs: Any) -> np.ndarray:
+    """What the step subtracts from W, in units of the learning rate."""
+    network = Linear()
+    batch = linear_batch(torch.from_numpy(X), torch.from_numpy(Y)[:, None])
+    trainer = make_trainer(network, [batch], handler, loss_function=squared_error)
+    for name, (term, weight) in kwargs.pop("terms", {}).items():
+        trainer.add_term(name, lambda views, logits, term=term: term(network.weight), weight)
+    scale = kwargs.pop("scale", None)
+    if scale is not None:
+        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    trainer.max_gradient_norm = kwargs.pop("limit", None)
+    trainer.run()
+    return (W - network.weight.detach().numpy()[0]) / 0.1
+
+
+# --- where it looks
+
+
+def test_one_sam_step_by_hand() -> None:
+    g = gradient(W)
+    expected = gradient(W + RHO * g / np.linalg.norm(g))
+    np.testing.assert_allclose(step_of(SharpnessAware(RHO)), expected, rtol=1e-10)
+
+
+def test_one_asam_step_by_hand() -> None:
+    size = np.abs(W) + 0.01
+    g = size * gradient(W)
+    expected = gradient(W + RHO * size * g / np.linalg.norm(g))
+    np.testing.assert_allclose(step_of(SharpnessAware(RHO, "asam")), expected, rtol=1e-10)
+
+
+def cubic(weight: Tensor) -> Tensor:
+    return weight.pow(3).sum()  # gradient 3 w^2: it differs between two points
+
+
+def test_a_term_that_is_not_perturbed_neither_climbs_nor_moves_along() -> None:
+    g = gradient(W)
+    expected = gradient(W + RHO * g / np.linalg.norm(g)) + 0.5 * 3 * W**2
+    step = step_of(SharpnessAware(RHO), terms={"f_divergence": (cubic, 0.5)})
+    np.testing.assert_allclose(step, expected, rtol=1e-10)
+
+
+def test_a_term_that_is_perturbed_climbs_and_moves_along() -> None:
+    def both(w: np.ndarray) -> np.ndarray:
+        return gradient(w) + 0.5 * 3 * w**2
+
+    g = both(W)
+    expected = both(W + RHO * g / np.linalg.norm(g))
+    step = step_of(SharpnessAware(RHO, not_perturbed=()), terms={"f_divergence": (cubic, 0.5)})
+    np.testing.assert_allclose(step, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("limit", [None, 1.0])
+def test_a_gradient_scaler_changes_nothing(limit: float | None) -> None:
+    terms = {"f_divergence": (cubic, 0.5)}
+    plain = step_of(SharpnessAware(RHO), terms=terms, limit=limit)
+    scaled = step_of(SharpnessAware(RHO), terms=terms, limit=limit, scale=1024.0)
+    np.testing.assert_allclose(scaled, plain, rtol=1e-10)
+    if limit is not None:
+        np.testing.assert_allclose(np.linalg.norm(plain), limit, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_with_rho_zero_the_step_is_the_plain_one_bit_for_bit(dropout: float) -> None:
+    """With dropout this holds only if the second pass sees the masks of the first."""
+    states = []
+    for handlers in ([], [SharpnessAware(rho=0.0)], [SharpnessAware(rho=0.05)]):
+        torch.manual_seed(0)
+        network = make_network(dropout=dropout)
+        batches = [make_batch(seed) for seed in range(3)]
+        make_trainer(network, batches, *handlers, momentum=0.9).run()
+        states.append(state_of(network))
+    assert equal(states[0], states[1])
+    assert not equal(states[0], states[2])
+
+
+def test_both_passes_see_one_problem_and_the_teacher_is_asked_once() -> None:
+    network = make_network()
+    teacher = TeacherEMA(network)
+    asked: list[int] = []
+    teacher.network.register_forward_hook(lambda *_: asked.append(1))
+    targets: list[Tensor] = []
+
+    def loss(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        targets.append(target.clone())
+        return segmentation_loss(logits, target, weight)
+
+    method = MiDSS(threshold=0.5)
+    make_trainer(
+        network, [make_batch(0)], teacher, SharpnessAware(), method=method, loss_function=loss
+    ).run()
+    assert len(asked) == 1
+    assert len(targets) == 8
+    assert all(torch.equal(a, b) for a, b in zip(targets[:4], targets[4:], strict=True))
+
+
+# --- that it comes back
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_weights_return_bit_for_bit_when_the_second_pass_fails(error: type[BaseException]) -> None:
+    calls: list[bool] = []
+
+    def loss(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        calls.append(torch.equal(network[0].weight, before["0.weight"]))
+        if len(calls) == 2:
+            raise error("out of memory")
+        return segmentation_loss(logits, target, weight)
+
+    network = make_network(nn.BatchNorm2d)
+    before, addresses = state_of(network), storage_of(network)
+    after_first = Record(lambda engine: state_of(network), IterationEvents.BACKWARD_COMPLETED)
+    trainer = make_trainer(
+        network, [make_batch(0)], after_first, SharpnessAware(), loss_function=loss
+    )
+    with pytest.raises(error):
+        trainer.run()
+    assert calls == [True, False]  # the second pass did look elsewhere
+    # The first pass moves the running statistics, the second must not.
+    assert equal(state_of(network), after_first.seen[0])
+    assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+    assert storage_of(network) == addresses
+
+
+def test_storage_is_kept_through_whole_steps() -> None:
+    network = make_network(nn.BatchNorm2d)
+    addresses = storage_of(network)
+    make_trainer(network, [make_batch(0)] * 2, SharpnessAware()).run()
+    assert storage_of(network) == addresses
+
+
+def test_a_weight_without_a_second_gradient_is_put_back() -> None:
+    network = Linear()
+    network.extra = nn.Parameter(torch.tensor([0.1, 0.7], dtype=torch.float64))
+    before = network.extra.detach().clone()
+    asked: list[bool] = []
+
+    def only_first(views: Any, logits: Any) -> Tensor | None:
+        asked.append(torch.equal(network.extra, before))
+        return network.extra.square().sum() if len(asked) == 1 else None
+
+    batch = linear_batch(torch.from_numpy(X), torch.from_numpy(Y)[:, None])
+    trainer = make_trainer(network, [batch], SharpnessAware(RHO), loss_function=squared_error)
+    trainer.add_term("only_first", only_first, 1.0)
+    trainer.run()
+    assert asked == [True, False]
+    assert torch.equal(network.extra, before)
+
+
+def test_after_a_first_gradient_that_is_not_finite_there_is_no_second_pass() -> None:
+    passes: list[int] = []
+
+    def broken(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        passes.append(1)
+        return logits.mean(dim=(1, 2, 3)) * float("inf")
+
+    network = make_network()
+    trainer = make_trainer(network, [make_batch(0)], SharpnessAware(), loss_function=broken)
+    trainer.run()
+    assert len(passes) == 1
+    assert trainer.state.skipped_steps == 1
+    assert equal(state_of(network), state_of(make_network()))
+
+
+def test_a_second_gradient_that_is_not_finite_is_skipped_too() -> None:
+    passes: list[int] = []
+
+    def breaks_nearby(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        passes.append(1)
+        factor = float("nan") if len(passes) == 2 else 1.0
+        return segmentation_loss(logits, target, weight) * factor
+
+    network = make_network()
+    trainer = make_trainer(network, [make_batch(0)], SharpnessAware(), loss_function=breaks_nearby)
+    trainer.run()
+    assert len(passes) == 2
+    assert trainer.state.skipped_steps == 1
+    assert equal(state_of(network), state_of(make_network()))
+
+
+# --- what the second pass must not touch
+
+
+def test_running_statistics_see_the_first_pass_alone() -> None:
+    statistics, momenta = [], []
+    for handlers in ([], [SharpnessAware(rho=0.5)]):
+        network = make_network(nn.BatchNorm2d)
+        trainer = make_trainer(network, [make_batch(0)], *handlers, lr=0.0)
+        trainer.run()
+        trainer.run()  # a momentum set to 0 for the second pass must have come back
+        statistics.append(dict(network.named_buffers()))
+        momenta.append(network[1].momentum)
+    assert equal(*statistics)
+    assert not torch.equal(statistics[0]["1.running_mean"], torch.zeros(4))
+    assert momenta == [0.1, 0.1]
+
+
+def test_settings_without_a_meaning_are_refused() -> None:
+    with pytest.raises(ConfigError, match="rho is negative"):
+        SharpnessAware(rho=-0.1)
+    with pytest.raises(ConfigError, match="asam"):
+        SharpnessAware(rule="asm")
