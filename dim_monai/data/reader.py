@@ -27,6 +27,9 @@ third of a voxel at the far edge of 512 voxels. An edited or registered form is 
 MIN_VOLUME_RATIO = 1e-3
 """Volume of a voxel over the product of its edges: 1 if they are perpendicular, 0 if it is flat."""
 
+AXES_ROUNDING = 1e-4
+"""Greatest error of a direction cosine that is taken for rounding: 0.01 mm over 120 mm."""
+
 
 def read_case(path: PathLike) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Returns the volume of one case and its affine, or refuses it.
@@ -97,6 +100,7 @@ class CaseReader(ImageReader):
                 do="list each volume as a case of its own",
             )
         volume, affine = read_case(img[0])
+        affine = _without_rounding(affine)
         return volume, {
             MetaKeys.AFFINE.value: affine,
             MetaKeys.ORIGINAL_AFFINE.value: affine.copy(),
@@ -104,6 +108,24 @@ class CaseReader(ImageReader):
             MetaKeys.SPACE.value: SpaceKeys.RAS.value,
             MetaKeys.ORIGINAL_CHANNEL_DIM.value: "no_channel",
         }
+
+
+def _without_rounding(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the affine with exactly orthogonal axes, where they are so but for rounding.
+
+    A NIfTI header holds float32, and MONAI's `Spacing` takes axes that are not orthogonal to 1e-8
+    for sheared and begins its grid elsewhere: a series and its conversion to NIfTI, or an image
+    and its label, would be resampled a quarter of a millimetre apart.
+    """
+    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / edges_mm
+    left, _, right = np.linalg.svd(axes)
+    rotation = left @ right
+    if np.abs(rotation - axes).max() > AXES_ROUNDING:
+        return affine
+    exact = affine.copy()
+    exact[:3, :3] = rotation * edges_mm
+    return exact
 
 
 def _paths(given: Sequence[PathLike] | PathLike) -> tuple[Path, ...]:

@@ -61,7 +61,7 @@ def write_run_report(
         title="dim_monai: training and evaluation",
         facts=facts,
         curves={name: curve for name, curve in log.items() if not name.startswith("share_")},
-        validation={f"Dice of the {name}": curve for name, curve in validation.items() if curve},
+        validation={name.replace("_", " "): scores for name, scores in validation.items()},
         scores=rows,
         pictures=pictures,
         notes=notes,
@@ -69,13 +69,13 @@ def write_run_report(
     write_report(output_dir / "report.html", report)
 
 
-def read_training_log(path: Path) -> dict[str, list[tuple[float, float]]]:
+def read_training_log(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Return the curves that ``TrainingLog`` wrote: name to (step, value), empty without a file."""
-    curves: dict[str, list[tuple[float, float]]] = {}
+    curves: dict[str, list[tuple[int, float]]] = {}
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file):
-                point = (float(line["step"]), float(line["value"]))
+                point = (int(line["step"]), float(line["value"]))
                 curves.setdefault(line["name"], []).append(point)
     return curves
 

@@ -1,0 +1,96 @@
+"""The metadata of each bundle meets MONAI's schema and tells the truth about versions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+import dim_monai
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUNDLES = sorted(p.parents[1] for p in REPOSITORY.glob("bundles/*/configs/metadata.json"))
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda folder: folder.name)
+def bundle(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def metadata(bundle: Path) -> dict[str, Any]:
+    return json.loads((bundle / "configs" / "metadata.json").read_text())
+
+
+def pins() -> dict[str, str]:
+    text = (REPOSITORY / "constraints.txt").read_text()
+    return {name.lower(): v for name, v in re.findall(r"^([\w.-]+)==(\S+)$", text, re.M)}
+
+
+def test_it_meets_the_schema_of_monai(metadata: dict[str, Any], test_data: Path) -> None:
+    schema = json.loads((test_data / "monai" / "meta_schema_20240725.json").read_text())
+    jsonschema.validate(metadata, schema)
+    del metadata["task"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(metadata, schema)
+
+
+def test_the_version_is_in_the_changelog(metadata: dict[str, Any]) -> None:
+    assert metadata["version"] in metadata["changelog"]
+
+
+def test_versions_are_those_of_the_constraints(metadata: dict[str, Any]) -> None:
+    required = dict(metadata["required_packages_version"])
+    assert required.pop("dim-monai") == dim_monai.__version__
+    core = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
+    required |= {package: metadata[key] for package, key in core.items()}
+    pinned = pins()
+    assert required == {package: pinned[package.lower()] for package in required}
+
+
+def test_the_output_has_a_name_for_every_channel(metadata: dict[str, Any]) -> None:
+    prediction = metadata["network_data_format"]["outputs"]["pred"]
+    assert list(prediction["channel_def"]) == [str(k) for k in range(prediction["num_channels"])]
+    assert prediction["channel_def"]["0"] == "background"  # MONAI Label hides this name
+
+
+def test_shapes_and_types_can_feed_a_network(metadata: dict[str, Any]) -> None:
+    image = metadata["network_data_format"]["inputs"]["image"]
+    batch = torch.zeros(1, image["num_channels"], *image["spatial_shape"], dtype=torch.float32)
+    assert str(batch.dtype) == f"torch.{image['dtype']}"
+    assert batch.ndim in (4, 5)
+
+
+def test_the_folder_has_what_the_specification_asks_for(bundle: Path) -> None:
+    for name in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf"):
+        assert (bundle / name).stat().st_size > 0
+    assert not list(bundle.rglob("*.py"))  # a bundle's code is the package
+    assert isinstance(
+        ConfigParser.load_config_file(bundle / "large_files.yml")["large_files"], list
+    )
+
+
+def test_monai_applies_the_logging_config(bundle: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.json"
+    empty.write_text("{}")
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, []
+    level = root.level
+    try:
+        ConfigWorkflow(
+            config_file=str(empty),
+            meta_file=str(bundle / "configs" / "metadata.json"),
+            logging_file=str(bundle / "configs" / "logging.conf"),
+        )
+        assert [type(handler) for handler in root.handlers] == [logging.StreamHandler]
+        assert root.level == logging.INFO
+    finally:
+        root.handlers = before
+        root.setLevel(level)

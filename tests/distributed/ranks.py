@@ -1,0 +1,153 @@
+"""What each of two processes does in the tests of several ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from dim_monai.distributed import all_finite, average_tensors
+from dim_monai.handlers import FDivergence, GradientShares, SharpnessAware, TeacherEMA
+from dim_monai.methods import MiDSS
+from tests.handlers.tiny import (
+    RawBatch,
+    Record,
+    linear_batch,
+    make_batch,
+    make_network,
+    make_trainer,
+    squared_error,
+    state_of,
+)
+
+RANKS = 2
+DIM_STEPS = 20
+SCALE = 1024.0  # of the gradient, as float16 needs it
+RHO = 0.2
+START = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
+INPUTS = torch.tensor([[1.0, 2.0, -1.0], [0.5, -1.0, 2.0]], dtype=torch.float64)
+TARGETS = torch.tensor([[1.0], [-2.0]], dtype=torch.float64)
+
+
+def joined_batches() -> list[RawBatch]:
+    """Three batches of four labelled images; a rank sees two of each four."""
+    return [make_batch(seed, labelled=2 * RANKS, unlabelled=0) for seed in range(3)]
+
+
+def part(batch: RawBatch, rank: int) -> RawBatch:
+    return {
+        stream: {name: value.chunk(RANKS)[rank] for name, value in views.items()}
+        for stream, views in batch.items()
+    }
+
+
+def supervised(rank: int) -> dict[str, Any]:
+    network = make_network()
+    batches = [part(batch, rank) for batch in joined_batches()]
+    trainer = make_trainer(DistributedDataParallel(network), batches, momentum=0.9)
+    trainer.run()
+    return {"student": state_of(network), "norm": trainer.state.output[0]["gradient_norm"]}
+
+
+def climb(rank: int, with_term: bool) -> dict[str, Any]:
+    """One sharpness-aware step of a regression; each rank has one sample of its own."""
+    network = torch.nn.Linear(3, 1, bias=False).double()
+    with torch.no_grad():
+        network.weight.copy_(START[None])
+    batch = linear_batch(INPUTS[rank : rank + 1], TARGETS[rank : rank + 1])
+    trainer = make_trainer(
+        DistributedDataParallel(network),
+        [batch],
+        SharpnessAware(RHO),
+        lr=1.0,
+        loss_function=squared_error,
+    )
+    if with_term:
+        trainer.add_term("f_divergence", lambda *_: network.weight.pow(3).sum(), rank + 1.0)
+    trainer.run()
+    return {"step": START - network.weight.detach()[0]}
+
+
+def dim(
+    batches: list[RawBatch], estimator: str | None, *, sharpness: bool = True
+) -> dict[str, Any]:
+    """Train on the batches of this rank; without an estimator there is no divergence."""
+    network = make_network()
+    teacher = TeacherEMA(network)
+    divergence = FDivergence(estimator=estimator or "closed_form", interval=1, calibration=1.0)
+    path = Record(lambda engine: state_of(network))
+    losses = Record(lambda engine: float(engine.state.output[0]["loss"]))
+    trainer = make_trainer(
+        DistributedDataParallel(network),
+        batches,
+        *(teacher, GradientShares(interval=3), path, losses),
+        *([divergence] if estimator else []),
+        *([SharpnessAware()] if sharpness else []),
+        method=MiDSS(threshold=0.5, ramp_length=0.5),
+    )
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
+    trainer.run()
+    return {
+        "student": state_of(network),
+        "teacher": state_of(teacher.network),
+        "critic": {} if divergence.critic is None else state_of(divergence.critic),
+        "scale": divergence.scale,
+        "gradient_scale": trainer.scaler.get_scale(),
+        "path": path.seen,
+        "losses": losses.seen,
+        "skipped": trainer.state.skipped_steps,
+    }
+
+
+def healthy(rank: int, estimator: str) -> dict[str, Any]:
+    batches = [make_batch(RANKS * step + rank) for step in range(DIM_STEPS)]
+    return dim(batches, estimator)
+
+
+def poisoned(rank: int, estimator: str | None, *, sharpness: bool = True) -> dict[str, Any]:
+    """The second of three batches is not finite, on the second rank only."""
+    batches = [make_batch(RANKS * step + rank) for step in range(3)]
+    if rank == 1:
+        batches[1]["labelled"]["strong"].fill_(float("nan"))
+    return dim(batches, estimator, sharpness=sharpness)
+
+
+def collectives(rank: int) -> dict[str, Any]:
+    tensors = [torch.tensor([1.0 + rank]), torch.tensor([[10.0 * rank]])]
+    average_tensors(tensors)
+    values = torch.tensor([1.0, float("inf") if rank == 1 else 2.0])
+    return {"mean": tensors, "finite": [all_finite(torch.ones(1)), all_finite(values)]}
+
+
+SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "collectives": collectives,
+    "supervised": supervised,
+    "climb": lambda rank: climb(rank, with_term=False),
+    "climb_with_term": lambda rank: climb(rank, with_term=True),
+    "dim": lambda rank: healthy(rank, "closed_form"),
+    "dim_critic": lambda rank: healthy(rank, "variational"),
+    "poisoned": lambda rank: poisoned(rank, "closed_form"),
+    "poisoned_critic": lambda rank: poisoned(rank, "variational"),
+    "poisoned_sharpness": lambda rank: poisoned(rank, None),
+    "poisoned_divergence": lambda rank: poisoned(rank, "closed_form", sharpness=False),
+}
+
+
+def run_scenarios(rank: int, folder: str) -> None:
+    """Go through all scenarios and leave what they return in ``<folder>/<rank>.pt``."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=Path(folder, "rendezvous").as_uri(),
+        rank=rank,
+        world_size=RANKS,
+        timeout=timedelta(seconds=60),  # a rank that waits in vain fails, it does not hang
+    )
+    results = {name: scenario(rank) for name, scenario in SCENARIOS.items()}
+    torch.save(results, Path(folder, f"{rank}.pt"))
+    dist.destroy_process_group()
