@@ -122,6 +122,25 @@ def test_with_rho_zero_the_step_is_the_plain_one_bit_for_bit(dropout: float) -> 
     assert not equal(states[0], states[2])
 
 
+@pytest.mark.parametrize(("start", "plain_steps"), [(0.0, 0), (0.5, 2), (0.6, 3), (1.0, 4)])
+def test_the_second_pass_begins_at_its_share_of_the_training(
+    start: float, plain_steps: int
+) -> None:
+    paths = []
+    for handlers in ([], [SharpnessAware(start=start)]):
+        network = make_network()
+        path = Record(lambda engine, network=network: state_of(network))
+        batches = [make_batch(seed) for seed in range(2)]
+        trainer = make_trainer(network, batches, *handlers, path, epochs=2)
+        trainer.add_term(
+            "f_divergence", lambda views, logits, network=network: cubic(network[0].weight), 0.5
+        )
+        trainer.run()
+        paths.append(path.seen)
+    alike = [equal(plain, sharp) for plain, sharp in zip(*paths, strict=True)]
+    assert alike == [step < plain_steps for step in range(4)]
+
+
 def test_both_passes_see_one_problem_and_the_teacher_is_asked_once() -> None:
     network = make_network()
     teacher = TeacherEMA(network)
@@ -248,3 +267,5 @@ def test_settings_without_a_meaning_are_refused() -> None:
         SharpnessAware(rho=-0.1)
     with pytest.raises(ConfigError, match="asam"):
         SharpnessAware(rule="asm")
+    with pytest.raises(ConfigError, match="start"):
+        SharpnessAware(start=1.5)
