@@ -13,7 +13,11 @@ No cell has validation cases: nothing is selected, the last teacher is scored, a
 initial weights and all else; methods are paired by seed and case.
 
 A cell is one training and one evaluation by the bundle's own commands. Finished cells are kept in
-``benchmarks/results/setting_r.csv`` and not run again; a cell that was not run is "not run".
+``benchmarks/results/setting_r.csv`` and not run again; a cell that was not run is "not run". Remove
+the file after a change of settings: rows of two configurations cannot be compared.
+
+Sharpness is that of the deployed network, the teacher. Intervals resample seeds and cases; with
+three seeds they are rough, and too narrow rather than too wide.
 """
 
 from __future__ import annotations
@@ -74,13 +78,13 @@ def split(data: Path, part: str, labels: int, seed: int) -> dict[str, list[dict[
         if part == "folds":
             scored[domain], pool[domain] = draw(pool[domain], HELD_OUT[domain], seed)
     labelled, rest = draw(pool[SOURCE], labels, seed + 1000)
-    entry = lambda domain, case, label: {  # noqa: E731
-        "image": str(data / domain / f"{case}_t2.nii.gz"),
-        **({"label": str(data / domain / f"{case}_seg.nii.gz")} if label else {}),
-        "domain": domain,
-        "case": case,
-        "patient": f"{domain}/{case}",
-    }
+
+    def entry(domain: str, case: str, label: bool) -> dict[str, str]:
+        files = {"image": str(data / domain / f"{case}{T2}")}
+        if label:
+            files["label"] = str(data / domain / f"{case}_seg.nii.gz")
+        return {**files, "domain": domain, "case": case, "patient": f"{domain}/{case}"}
+
     return {
         "labeled": [entry(SOURCE, case, True) for case in labelled],
         "unlabeled": [entry(SOURCE, case, False) for case in rest]
@@ -226,9 +230,9 @@ def paired_interval(a: dict[Any, float], b: dict[Any, float]) -> tuple[float, fl
 def table(rows: Sequence[dict[str, str]], part: str) -> list[str]:
     """Return the Markdown table of a part."""
     lines = [
-        "| labels | method | seeds | Dice rumc_320 | Dice rumc_384 | minus supervised (95 %) | "
-        "sharpness SAM / ASAM | min | GB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| labels | method | seeds | Dice rumc_320 | minus supervised | Dice rumc_384 | "
+        "minus supervised | both, minus supervised | sharpness SAM / ASAM | min | GB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for labels in sorted({r["labels"] for r in rows if r["part"] == part}):
         cells = {
@@ -245,26 +249,30 @@ def table(rows: Sequence[dict[str, str]], part: str) -> list[str]:
 def _line(labels: str, method: str, cells: dict[str, list[dict[str, str]]]) -> str:
     rows = cells[method]
     if not rows:
-        return f"| {labels} | {method} | not run | | | | | | |"
+        return f"| {labels} | {method} | not run | | | | | | | | |"
     seeds = sorted({r["seed"] for r in rows})
-    dice = []
+    columns = [labels, method, str(len(seeds))]
     for domain in HELD_OUT:
+        of_domain = [r for r in rows if r["domain"] == domain]
         of_seed = [
-            np.mean([float(r["dice"]) for r in rows if r["seed"] == s and r["domain"] == domain])
-            for s in seeds
+            np.mean([float(r["dice"]) for r in of_domain if r["seed"] == seed]) for seed in seeds
         ]
         spread = f" ± {np.std(of_seed, ddof=1):.3f}" if len(seeds) > 1 else ""
-        dice.append(f"{np.mean(of_seed):.3f}{spread}")
-    versus = ""
-    if method != "supervised" and cells["supervised"]:
-        mean, low, high = paired_interval(dice_of(rows), dice_of(cells["supervised"]))
-        versus = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
-    mean_of = lambda key: np.mean([float(r[key]) for r in rows])  # noqa: E731
-    sharp = f"{mean_of('sharpness_sam'):.3f} / {mean_of('sharpness_asam'):.3f}"
-    cost = f"{mean_of('minutes'):.1f} | {mean_of('peak_gb'):.1f}"
-    return (
-        f"| {labels} | {method} | {len(seeds)} | {' | '.join(dice)} | {versus} | {sharp} | {cost} |"
-    )
+        baseline = [r for r in cells["supervised"] if r["domain"] == domain]
+        columns += [f"{np.mean(of_seed):.3f}{spread}", _versus(method, of_domain, baseline)]
+    columns.append(_versus(method, rows, cells["supervised"]))
+    for key in ("sharpness_sam", "sharpness_asam", "minutes", "peak_gb"):
+        columns.append(f"{np.mean([float(r[key]) for r in rows]):.3f}")
+    sam, asam, minutes, peak_gb = columns[-4:]
+    columns[-4:] = [f"{sam} / {asam}", f"{float(minutes):.1f}", f"{float(peak_gb):.1f}"]
+    return f"| {' | '.join(columns)} |"
+
+
+def _versus(method: str, rows: list[dict[str, str]], baseline: list[dict[str, str]]) -> str:
+    if method == "supervised" or not baseline:
+        return ""
+    mean, low, high = paired_interval(dice_of(rows), dice_of(baseline))
+    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def write_readme(lines: Sequence[str]) -> None:
@@ -295,6 +303,8 @@ def main() -> None:
         if options.write:
             write_readme(table(rows, "test"))
         return
+    if "DIM_TEST_DATA" not in os.environ:
+        parser.error("DIM_TEST_DATA is not set: it names the folder of the real volumes")
     data = Path(os.environ["DIM_TEST_DATA"]).resolve() / "prostate_t2"
     for labels in options.labels:
         for seed in options.seeds:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.engines import SupervisedTrainer, Trainer
 from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -48,17 +49,17 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         method: turns a batch into views.
         loss_function: (logits, target, weight) -> (B,) loss of each sample.
         seed: root seed; what the method draws depends on it and the step alone.
-        precision: "float32", "bfloat16" or "float16" for the forward passes; float16 scales the
-            gradient.
+        precision: "float32", "bfloat16" or "float16" for the student's forward passes; float16
+            scales the gradient. The teacher predicts in the precision of its weights.
         max_gradient_norm: clip the gradient to this norm; None leaves it.
         joint_forward: let all views of a step through the student as one batch, which is faster
             and the same unless the network has batch statistics.
         max_skipped_steps: consecutive non-finite steps after which the run stops.
         train_handlers: as in MONAI.
-        kwargs: further arguments of MONAI's ``SupervisedTrainer``.
+        inferer: calls the network; None calls it once a step.
 
     Raises:
-        ConfigError: unknown precision.
+        ConfigError: unknown precision; in a step, no term is left for the second pass.
         NumericError: too many consecutive steps were not finite.
     """
 
@@ -79,8 +80,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         max_gradient_norm: float | None = None,
         joint_forward: bool = True,
         max_skipped_steps: int = 20,
+        inferer: Inferer | None = None,
         train_handlers: Any = None,
-        **kwargs: Any,
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(
@@ -114,8 +115,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             optimizer=optimizer,
             loss_function=loss_function,
             train_handlers=train_handlers,
+            inferer=inferer,
             decollate=False,
-            **kwargs,
         )
         self.state.skipped_steps = 0
         self.state.coefficients = {}
@@ -242,12 +243,20 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         """Differentiate; the gradient of terms that have no second pass is kept aside."""
         first = self.first_pass_terms or frozenset()
         aside = {name: value for name, value in terms.items() if name in first}
+        rest = {name: value for name, value in terms.items() if name not in first}
+        if not rest:
+            raise ConfigError(
+                "no term is left for the second pass",
+                got=f"{sorted(first)} exempt from it",
+                expected=f"at least one of {sorted(terms)} that is not",
+                do="shorten not_perturbed",
+            )
         kept = []
         if aside:
             self.backward(aside, retain_graph=True)
             kept = [(w, w.grad) for w in self.parameters() if w.grad is not None]
             self.optimizer.zero_grad(set_to_none=True)
-        self.backward({name: value for name, value in terms.items() if name not in first})
+        self.backward(rest)
         return kept
 
     def _complete_gradient(self, kept: list[tuple[nn.Parameter, Tensor]]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Orientation
+from torch import Tensor
 
 from dim_monai.metrics import ClassScore, ScoreRow, score_case
 from dim_monai.report.figures import overlay_png
@@ -58,16 +59,21 @@ class CaseScores:
             self._score(item, output[PREDICTION])
 
     def _score(self, item: Mapping[str, Any], prediction: MetaTensor) -> None:
-        truth = item[TRUTH]
-        spacing_mm = [float(mm) for mm in truth.pixdim]
-        scores = score_case(_array(prediction), _array(truth), spacing_mm, self.regions)
+        # A label may be stored with other axes than its image: only their voxels have to agree.
+        image, truth = _to_ras(item[IMAGE]), _array(_to_ras(item[TRUTH]))
+        # The prediction lies on the image's grid; its metadata went through an inversion.
+        predicted = _array(_to_ras(prediction, affine=item[IMAGE].affine))
+        spacing_mm = [float(mm) for mm in image.pixdim]
+        scores = score_case(predicted, truth, spacing_mm, self.regions)
         case, domain = str(item["case"]), str(item["domain"])
         self.rows += [ScoreRow(case, domain, str(item["split"]), score) for score in scores]
         drawn = self._per_domain.get(domain, 0)
         if drawn < self.pictures:
             self._per_domain[domain] = drawn + 1
             caption = f"{domain} / {case}: {', '.join(map(_in_words, scores))}"
-            self._drawn.append((caption, _picture(item[IMAGE], prediction, truth, caption)))
+            array = image[0].cpu().numpy().astype(np.float64)
+            picture = overlay_png(array, predicted, truth, spacing_mm, caption)
+            self._drawn.append((caption, picture))
 
     def _write(self) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -83,16 +89,8 @@ def _in_words(score: ClassScore) -> str:
     return score.note if score.dice is None else f"{score.class_name} Dice {score.dice:.3f}"
 
 
-def _picture(image: MetaTensor, prediction: MetaTensor, truth: MetaTensor, title: str) -> bytes:
-    turned = _to_ras(image, image)
-    spacing_mm = [float(mm) for mm in turned.pixdim]
-    array = turned[0].cpu().numpy().astype(np.float64)
-    drawn, true = (_array(_to_ras(mask, image)) for mask in (prediction, truth))
-    return overlay_png(array, drawn, true, spacing_mm, title)
-
-
-def _to_ras(volume: MetaTensor, image: MetaTensor) -> MetaTensor:
-    """Turn a volume on the image's grid; a prediction's own metadata went through an inversion."""
-    on_grid = MetaTensor(volume.as_tensor(), affine=image.affine)
-    turned: MetaTensor = Orientation("RAS", labels=None)(on_grid)  # type: ignore[assignment]
+def _to_ras(volume: MetaTensor, affine: Tensor | None = None) -> MetaTensor:
+    """Turn a volume (1, X, Y, Z) to RAS axes by its own affine, or by the one that is given."""
+    placed = MetaTensor(volume.as_tensor(), affine=volume.affine if affine is None else affine)
+    turned: MetaTensor = Orientation("RAS", labels=None)(placed)  # type: ignore[assignment]
     return turned

@@ -35,7 +35,8 @@ class SharpnessAware:
     Args:
         rho: radius of the climb. 0.05 is the default of SAM; ASAM wants about ten times that.
         rule: "sam" or "asam", see :mod:`dim_monai.sharpness`.
-        not_perturbed: names of terms that stay at the weights.
+        not_perturbed: names of terms that stay at the weights; a name that the step does not have
+            is of no effect. The trainer refuses a step of which no term is left.
         start: share of the training after which the second pass begins; 0 is SAM throughout.
 
     Raises:

@@ -37,8 +37,6 @@ class Batch:
 class Method(Protocol):
     """Turns a batch into the views of one step. Everything random is drawn here, once."""
 
-    needs_teacher: bool
-
     def views(
         self,
         batch: Batch,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,6 @@ class MeanTeacher:
     threshold: float = 0.95
     ramp_length: float = 1.0
     weight: float = 1.0
-    needs_teacher: ClassVar[bool] = True
 
     def views(
         self,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from dim_monai.errors import ConfigError
 from dim_monai.methods.base import Batch, supervised_view, teacher_probability
 from dim_monai.mixing import mix, mix_amplitude, random_amplitude_shares, random_boxes
 from dim_monai.objectives import View, pseudo_label, sigmoid_ramp
@@ -33,13 +33,15 @@ class MiDSS:
         ramp_length: share of the training over which lam grows to ``weight`` (MiDSS: 1).
         weight: full value of lam.
         amplitude_width: half width of the exchanged frequencies, share of the image (MiDSS: 0.01).
+
+    Raises:
+        ConfigError: in a step with more images of one kind than of the other.
     """
 
     threshold: float = 0.95
     ramp_length: float = 1.0
     weight: float = 1.0
     amplitude_width: float = 0.01
-    needs_teacher: ClassVar[bool] = True
 
     def views(
         self,
@@ -52,42 +54,46 @@ class MiDSS:
         supervised = supervised_view(batch)
         if batch.unlabelled is None:
             return [supervised], {}
-        pairs = min(len(batch.labelled.weak), len(batch.unlabelled.weak))
-        x, y = batch.labelled.weak[:pairs], supervised.target[:pairs]
+        x, y = batch.labelled.weak, supervised.target
         weak, strong = batch.unlabelled.weak, batch.unlabelled.strong
-        boxes = random_boxes(pairs, tuple(x.shape[2:]), generator).to(x.device)
-        shares = random_amplitude_shares(pairs, progress, generator)
-        styled = mix_amplitude(x, weak[:pairs], shares, width=self.amplitude_width)
+        if len(x) != len(weak):
+            raise ConfigError(
+                "MiDSS pairs each labelled with one unlabelled image",
+                got=f"{len(x)} labelled and {len(weak)} unlabelled a step",
+                do="set labelled_batch and unlabelled_batch to the same number",
+            )
+        boxes = random_boxes(len(x), tuple(x.shape[2:]), generator).to(x.device)
+        shares = random_amplitude_shares(len(x), progress, generator)
+        styled = mix_amplitude(x, weak, shares, width=self.amplitude_width)
 
         plain, from_out, from_in = teacher_probability(
-            teacher, weak, mix(x, weak[:pairs], boxes), mix(weak[:pairs], x, boxes)
+            teacher, weak, mix(x, weak, boxes), mix(weak, x, boxes)
         )
         label, sure = pseudo_label(plain, self.threshold)
-        paired_label, paired_sure = label[:pairs], sure[:pairs]
         # The box holds the labelled image in `from_out`: unlabelled pixels lie outside it there.
         merged_label, merged_sure = pseudo_label(mix(from_in, from_out, boxes), self.threshold)
-        agreed = merged_sure * paired_sure * (merged_label == paired_label)
+        agreed = merged_sure * sure * (merged_label == label)
 
         lam = self.weight * sigmoid_ramp(progress, length=self.ramp_length)
-        full = torch.ones_like(paired_sure)
+        full = torch.ones_like(sure)
         views = [
             supervised,
             View(
                 "labelled_in_box",
-                mix(styled, strong[:pairs], boxes),
-                mix(y, paired_label, boxes),
-                mix(full, paired_sure, boxes),
+                mix(styled, strong, boxes),
+                mix(y, label, boxes),
+                mix(full, sure, boxes),
                 lam,
                 "mixed",
             ),
             View(
                 "unlabelled_in_box",
-                mix(strong[:pairs], styled, boxes),
-                mix(paired_label, y, boxes),
-                mix(paired_sure, full, boxes),
+                mix(strong, styled, boxes),
+                mix(label, y, boxes),
+                mix(sure, full, boxes),
                 lam,
                 "mixed",
             ),
-            View("symmetric", strong[:pairs], merged_label, agreed, lam * lam, "unlabelled"),
+            View("symmetric", strong, merged_label, agreed, lam * lam, "unlabelled"),
         ]
         return views, {"ramp": lam, "coverage": sure.mean(), "agreement": agreed.mean()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +14,6 @@ from dim_monai.objectives import View
 @dataclass(frozen=True)
 class Supervised:
     """Cross-entropy + Dice on the labelled images."""
-
-    needs_teacher: ClassVar[bool] = False
 
     def views(
         self,

@@ -95,3 +95,27 @@ def test_a_second_evaluation_begins_anew(tmp_path: Path) -> None:
     evaluate(handler)
     evaluate(handler)
     assert len(read_scores_csv(tmp_path / "metrics.csv")) == len(CASES) * len(REGIONS)
+
+
+@pytest.mark.parametrize("axes", ["flipped", "transposed"])
+def test_a_label_stored_with_other_axes_than_its_image_scores_the_same(
+    axes: str, tmp_path: Path
+) -> None:
+    entry, prediction = CASES[0]
+    truth = entry["native_label"]
+    affine, array = truth.affine.clone(), truth.as_tensor()
+    if axes == "flipped":
+        array = array.flip(2)
+        affine[:3, 3] += affine[:3, 1] * (array.shape[2] - 1)
+        affine[:3, 1] *= -1
+    else:
+        array = array.transpose(1, 2)
+        affine[:, [0, 1]] = affine[:, [1, 0]]
+    stored_otherwise = {**entry, "native_label": MetaTensor(array, affine=affine)}
+    rows = []
+    for number, item_ in enumerate((entry, stored_otherwise)):
+        handler = CaseScores(str(tmp_path / str(number)), REGIONS)
+        handler._score(item_, volume(prediction))
+        rows.append([row.score for row in handler.rows])
+    assert rows[0] == rows[1]
+    assert rows[0][0].dice > 0.5

@@ -269,3 +269,8 @@ def test_settings_without_a_meaning_are_refused() -> None:
         SharpnessAware(rule="asm")
     with pytest.raises(ConfigError, match="start"):
         SharpnessAware(start=1.5)
+
+
+def test_a_step_of_which_no_term_is_left_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no term is left for the second pass"):
+        step_of(SharpnessAware(RHO, not_perturbed=("supervised",)))

@@ -67,8 +67,6 @@ def make_trainer(
 class BothKinds:
     """A method with one labelled and one unlabelled view and no teacher."""
 
-    needs_teacher = False
-
     def views(
         self, batch: Batch, teacher: nn.Module | None, progress: float, generator: torch.Generator
     ) -> tuple[list[View], dict[str, float | Tensor]]:

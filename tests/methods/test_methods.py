@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dim_monai.errors import ConfigError
 from dim_monai.methods import Batch, MeanTeacher, Method, MiDSS, Stream, Supervised
 from dim_monai.methods.base import teacher_probability
 from dim_monai.objectives import View
@@ -132,11 +133,9 @@ def test_labelled_images_without_labels_are_refused(method) -> None:
         pose(method, data, Relative())
 
 
-def test_methods_say_whether_they_need_a_teacher() -> None:
-    assert not Supervised.needs_teacher
+def test_all_but_the_baseline_ask_for_their_teacher() -> None:
     assert list(pose(Supervised(), batch(), teacher=None)[0]) == ["supervised"]
     for method in METHODS[1:]:
-        assert method.needs_teacher
         with pytest.raises(ValueError, match="needs a teacher"):
             pose(method, batch(), teacher=None)
 
@@ -326,10 +325,6 @@ def test_a_pixel_on_which_the_labels_differ_is_not_trusted_however_sure_both_are
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled"), [(2, 4), (4, 2)])
-def test_midss_pairs_as_many_images_as_there_are_of_both(labelled, unlabelled) -> None:
-    data = batch(labelled=labelled, unlabelled=unlabelled)
-    views, _ = pose(MiDSS(), data, Relative())
-    assert len(views.pop("supervised").image) == labelled
-    for view in views.values():
-        assert len(view.image) == len(view.target) == len(view.weight) == 2
-    assert torch.equal(views["symmetric"].image, data.unlabelled.strong[:2])
+def test_midss_refuses_images_without_a_partner(labelled, unlabelled) -> None:
+    with pytest.raises(ConfigError, match=f"{labelled} labelled and {unlabelled} unlabelled"):
+        pose(MiDSS(), batch(labelled=labelled, unlabelled=unlabelled), Relative())
