@@ -30,5 +30,5 @@ clean: ## remove what the tools wrote; the environment and results stay
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools
-	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[dicom,dev,tracking]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[dev,tracking]"
 	touch $@

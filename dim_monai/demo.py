@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dim_monai.data.datalist import load_saved_datalist
-from dim_monai.data.demo import DATALIST, make_demo
+from dim_monai.data.datalist import DATALIST_NAME, load_saved_datalist
+from dim_monai.data.demo import make_demo
 from dim_monai.errors import ConfigError, DimError
 from dim_monai.metrics import summarise
 from dim_monai.report.scores import read_scores_csv
@@ -141,7 +141,7 @@ def _table(results: Path) -> list[str]:
         rows = read_scores_csv(_folder(results, method) / "metrics.csv")
         test = [row for row in rows if row.split == "test"]
         dice[method] = {s.domain: s.mean["dice"] for s in summarise(test, by=["domain"])}
-    datalist = load_saved_datalist(results / "data" / DATALIST)
+    datalist = load_saved_datalist(results / "data" / DATALIST_NAME)
     labelled = Counter(entry["domain"] for entry in datalist.labeled)
     tested = Counter(entry["domain"] for entry in datalist.test)
     lines = [f"{'':<17}{'labelled':>10}{'tested':>8}" + "".join(f"{m:>12}" for m in METHODS)]

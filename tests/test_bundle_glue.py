@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow
 from monai.bundle.scripts import verify_net_in_out
 
 from dim_monai.bundle import (
@@ -25,6 +25,7 @@ from dim_monai.bundle import (
 from dim_monai.errors import ConfigError, DataError, DimError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PROSTATE = REPOSITORY / "bundles" / "dim_prostate" / "configs"
 
 METADATA = """{"version": "0.1.0", "network_data_format": {
     "inputs": {"image": {"num_channels": 1, "spatial_shape": [4, 4], "dtype": "float32"}},
@@ -274,10 +275,83 @@ def test_a_setting_with_effect_passes(bundle: Path, override: dict[str, Any]) ->
     start(bundle, **override)
 
 
+def check_run(files: list[Path], **overrides: Any) -> ConfigWorkflow:
+    """Start a run as MONAI's command does, but for the check alone."""
+    return create_workflow(
+        config_file=[str(file) for file in files],
+        logging_file=False,
+        init_id="check",
+        check=["$bundle.check_overrides()"],
+        **overrides,
+    )
+
+
+def run_refusal(files: list[Path], **overrides: Any) -> str:
+    with pytest.raises(RuntimeError, match="check_overrides") as caught:
+        check_run(files, **overrides)
+    assert isinstance(caught.value.__cause__, ConfigError)
+    return str(caught.value.__cause__)
+
+
+def test_a_setting_that_only_a_config_outside_of_the_run_reads_is_refused(bundle: Path) -> None:
+    train, overlay = (bundle / "configs" / n for n in ("train.yaml", "methods/overlay.yaml"))
+    message = run_refusal([train], only_in_overlay=2, **{"validate#start": 2})
+    reason = "nothing in this run reads it, only other configs of the bundle"
+    names = ("only_in_overlay", "validate::start")
+    assert set(message.split("; ")) == {f"unknown setting '{name}': {reason}" for name in names}
+    check_run([train, overlay], only_in_overlay=2, **{"validate#start": 2})
+
+
+def test_a_name_of_another_config_is_still_the_closest(bundle: Path) -> None:
+    message = run_refusal([bundle / "configs" / "train.yaml"], only_in_overlai=2)
+    assert message.endswith("did you mean 'only_in_overlay'?")
+
+
+def test_the_files_of_a_run_are_found_in_a_file_of_arguments(bundle: Path, tmp_path: Path) -> None:
+    train = bundle / "configs" / "train.yaml"
+    arguments = tmp_path / "arguments.yaml"
+    arguments.write_text(f"config_file: {train}\nonly_in_overlay: 2\n")
+    with pytest.raises(RuntimeError) as caught:
+        create_workflow(args_file=str(arguments))
+    assert "unknown setting 'only_in_overlay'" in str(caught.value.__cause__)
+
+
+def test_a_workflow_inside_of_a_run_does_not_take_the_runs_files_for_its_own(
+    bundle: Path, tmp_path: Path
+) -> None:
+    outer = tmp_path / "outer.yaml"
+    outer.write_text("initialize: ['$@inner.initialize()']\ninner: null\n")
+    inner = ConfigWorkflow(config_file=str(bundle / "configs" / "train.yaml"))
+    metadata = str(bundle / "configs" / "metadata.json")
+    create_workflow(config_file=str(outer), meta_file=metadata, inner=inner)
+
+
+@pytest.mark.parametrize(
+    ("files", "override"),
+    [(["train.yaml"], {"num_classes": 3}), (["inference.yaml"], {"seed": 5})],
+    ids=["train", "inference"],
+)
+def test_the_prostate_bundle_refuses_what_another_of_its_configs_reads(
+    files: list[str], override: dict[str, Any]
+) -> None:
+    (name,) = override
+    assert f"unknown setting '{name}'" in run_refusal([PROSTATE / f for f in files], **override)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["train.yaml", "zones.yaml"], ["inference.yaml", "zones.yaml"], ["train.yaml"]],
+    ids="+".join,
+)
+def test_what_the_files_of_a_run_set_themselves_passes(files: list[str]) -> None:
+    check_run([PROSTATE / file for file in files])
+
+
 def test_a_typo_in_the_users_own_overlay_is_found(bundle: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("epocs: 5\n")
     assert "did you mean 'epochs'?" in refusal(bundle, mine)
+    assert "did you mean 'epochs'?" in run_refusal([bundle / "configs" / "train.yaml", mine])
 
 
 def test_an_overlays_own_task_can_be_run(bundle: Path, tmp_path: Path) -> None:

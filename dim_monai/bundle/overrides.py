@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
@@ -18,24 +18,30 @@ from monai.bundle import (
     ReferenceResolver,
 )
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY, MERGE_KEY
+from monai.utils import ensure_tuple
 
-from dim_monai.bundle.callers import nearest_self
+from dim_monai.bundle.callers import frames, nearest_self
 from dim_monai.bundle.place import METADATA, bundle_root
 from dim_monai.errors import ConfigError
 
 Sections = Mapping[str, set[str]]
-"""Id of each plain section of the bundle's configs ("" is the top) -> the names it may hold."""
+"""Id of each plain section of some configs ("" is the top) -> the names it may hold."""
 
 
 def check_overrides(ignore: Iterable[str] = ()) -> None:
     """Refuse settings that have no effect; to be called in a config's ``initialize``.
 
     MONAI adds any override it does not know to the config, where nothing reads it. A setting is
-    known if one of the bundle's own config files names it in the same section, or if the running
-    config refers to it (``@name``). Arguments of a ``_target_`` are held against the signature of
-    the target, unless that takes any keyword. The names inside a value that the bundle gives as a
-    reference, a macro or an expression are not fixed, so any may stand there. What ``--tracking``
-    adds, the ids to run and ``_meta_`` are known.
+    known if one of the bundle's config files in this run names it in the same section, or if the
+    running config refers to it (``@name``); a user's own overlay is checked like the command line.
+    Arguments of a ``_target_`` are held against the signature of the target, unless that takes any
+    keyword. The names inside a value that a file gives as a reference, a macro or an expression are
+    not fixed, so any may stand there. What ``--tracking`` adds, the ids to run and ``_meta_`` are
+    known.
+
+    The files of a run are known where MONAI's ``run`` or ``create_workflow`` starts it. A
+    ``ConfigWorkflow`` or ``ConfigParser`` made directly does not keep them: there all config files
+    of the bundle count, so a setting that only another config reads passes.
 
     A nested override below a section that does not exist (``--train#traner#max_epochs``) never
     comes this far: MONAI stops at it with a KeyError that names the closest section.
@@ -54,11 +60,14 @@ def check_overrides(ignore: Iterable[str] = ()) -> None:
             do="call it from the initialize section of a config",
         )
     config = {k: v for k, v in parser.get().items() if k != ConfigParser.meta_key}
-    sections = _own_sections(Path(_own_folder(parser), METADATA.parent))
+    configs = Path(_own_folder(parser), METADATA.parent).resolve()
+    elsewhere = _sections(_config_files(configs))
+    own = [file for file in _files_of_this_run() if configs in file.resolve().parents]
+    sections = _sections(own) if own else elsewhere
     sections[""] |= {*ignore, *_set_by_monai()}
     refs = set(_references(config))
     problems = [
-        *_unknown_names(config, "", sections, refs),
+        *_unknown_names(config, "", sections, elsewhere, refs),
         *_unknown_arguments(config, "", parser.locator),
     ]
     if problems:
@@ -90,15 +99,30 @@ def _set_by_monai() -> set[str]:
     return {*tracking, workflow.init_id, workflow.run_id, workflow.final_id}
 
 
-def _own_sections(folder: Path) -> dict[str, set[str]]:
-    """Collect the plain sections of all config files under ``folder``."""
+def _files_of_this_run() -> list[Path]:
+    """Return the config files of the running workflow, none where no caller knows them."""
+    workflow = nearest_self(ConfigWorkflow)
+    for frame in frames():
+        if workflow is not None and frame.f_locals.get("workflow_") is workflow:
+            return [Path(file) for file in ensure_tuple(frame.f_locals["config_file"])]
+    return []
+
+
+def _config_files(folder: Path) -> list[Path]:
+    """Return all config files under ``folder``."""
+    suffixes = {f".{suffix}" for suffix in ConfigParser.suffixes}
+    files = sorted(f for f in folder.rglob("*") if f.suffix in suffixes)
+    return [file for file in files if file.name != METADATA.name]
+
+
+def _sections(files: Iterable[Path]) -> dict[str, set[str]]:
+    """Collect the plain sections of all ``files``."""
     names: defaultdict[str, set[str]] = defaultdict(set)
     opaque: set[str] = set()
-    for file in sorted(folder.rglob("*")):
-        if file.suffix[1:] in ConfigParser.suffixes and file.name != METADATA.name:
-            content = ConfigParser.load_config_file(file)
-            if isinstance(content, dict):
-                _collect("", content, names, opaque)
+    for file in files:
+        content = ConfigParser.load_config_file(file)
+        if isinstance(content, dict):
+            _collect("", content, names, opaque)
     plain = {i: known for i, known in names.items() if not any(_within(i, o) for o in opaque)}
     return {"": set(), **plain}
 
@@ -126,7 +150,7 @@ def _references(config: Any) -> Iterator[str]:
 
 
 def _unknown_names(
-    section: Mapping[Any, Any], id_: str, sections: Sections, refs: set[str]
+    section: Mapping[Any, Any], id_: str, sections: Sections, elsewhere: Sections, refs: set[str]
 ) -> Iterator[str]:
     """Yield a complaint for each name in a plain section that is neither known nor referred to."""
     known = sections.get(id_)
@@ -134,9 +158,9 @@ def _unknown_names(
         child = _join(id_, str(key))
         if known is not None and str(key) not in known:
             if not any(_within(ref, child) or _within(child, ref) for ref in refs):
-                yield _complaint(id_, str(key), known)
+                yield _complaint(id_, str(key), known, elsewhere.get(id_, ()))
         elif isinstance(value, dict) and not ConfigComponent.is_instantiable(value):
-            yield from _unknown_names(value, child, sections, refs)
+            yield from _unknown_names(value, child, sections, elsewhere, refs)
 
 
 def _unknown_arguments(config: Any, id_: str, locator: ComponentLocator) -> Iterator[str]:
@@ -173,12 +197,16 @@ def _keywords(target: object) -> set[str] | None:
     return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def _complaint(section: str, name: str, known: set[str]) -> str:
+def _complaint(section: str, name: str, known: set[str], elsewhere: Collection[str] = ()) -> str:
     complaint = f"unknown setting '{_join(section, name)}'"
-    close = get_close_matches(name, sorted(known), n=1)
+    if name in elsewhere:
+        return f"{complaint}: nothing in this run reads it, only other configs of the bundle"
+    close = get_close_matches(name, sorted(known), n=1) or get_close_matches(
+        name, sorted(elsewhere), n=1
+    )
     if close:
         return f"{complaint}; did you mean '{_join(section, close[0])}'?"
-    return f"{complaint}; known in {section or 'this bundle'}: {', '.join(sorted(known))}"
+    return f"{complaint}; known in {section or 'this run'}: {', '.join(sorted(known))}"
 
 
 def _join(section: str, name: str) -> str:

@@ -61,7 +61,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What the log says of a sound case: its name, list, voxels and spacing along each axis."""
+    """What the log says of a sound case: its name, its list, and its grid as training sees it.
+
+    Attributes:
+        case: its name.
+        domain: its site or scanner.
+        split: its list.
+        shape: voxels along right, front and head, however the file stores its axes.
+        spacing_mm: spacing along the same axes.
+    """
 
     case: str
     domain: str
@@ -126,7 +134,14 @@ def _inspect_case(entry: Entry, split: str, mapping: LabelMapping) -> Iterator[F
     else:
         voxels, affine = image
         spacing_mm = tuple(float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-        yield CaseFacts(entry["case"], entry["domain"], split, voxels.shape, spacing_mm)
+        axes = np.argsort(io_orientation(affine)[:, 0])
+        yield CaseFacts(
+            entry["case"],
+            entry["domain"],
+            split,
+            shape=tuple(voxels.shape[axis] for axis in axes),
+            spacing_mm=tuple(spacing_mm[axis] for axis in axes),
+        )
         if voxels.min() == voxels.max():
             yield Fault(
                 "image is constant",

@@ -11,13 +11,12 @@ import difflib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn, cast
 
-from dim_monai.dicom.series import find_cases, is_nifti
+from dim_monai.dicom.series import case_name, find_cases, is_nifti
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.files import atomic_write
 
@@ -34,6 +33,7 @@ _SIDES = {
     "validation": "validation",
     "test": "test",
 }
+_NOT_SELECTED = "nothing was selected"
 _PATIENTS_FOR_VALIDATION = 3  # with two, one case would train and one would select: both too thin
 
 
@@ -131,9 +131,9 @@ def open_datalist(
             f"{len(datalist.labeled)} labelled patients are too few for a validation set, "
             f"which takes {_PATIENTS_FOR_VALIDATION}"
         )
-    if datalist.validation or datalist.notes:
+    if datalist.validation or any(note.startswith(_NOT_SELECTED) for note in datalist.notes):
         return datalist
-    return replace(datalist, notes=(f"nothing was selected: {reason}",))
+    return replace(datalist, notes=(*datalist.notes, f"{_NOT_SELECTED}: {reason}"))
 
 
 def save_datalist(path: str | os.PathLike[str], datalist: Datalist) -> None:
@@ -232,7 +232,7 @@ def _parse_entry(raw: Mapping[str, object], name: str, where: str, file: Path) -
 
 def _entry(*, image: str, domain: str = UNKNOWN_DOMAIN, **given: str) -> Entry:
     """Complete an entry; the key order is that of ``ENTRY_KEYS``."""
-    case = given.get("case", _case_name(image))
+    case = given.get("case", case_name(image))
     for name in (domain, case):  # both become parts of the paths of results
         if name in {".", ".."} or set("/\\") & set(name) or not name.isprintable():
             raise DataError("name cannot be used in a path", file=image, got=repr(name))
@@ -273,7 +273,7 @@ def _refuse_contradictions(lists: Mapping[str, Sequence[Entry]], file: Path) -> 
                     "two cases of one domain have the same name",
                     file=entry["image"],
                     got=f"{'/'.join(key)} as {first} and {where}",
-                    do='give one of them another "case" in datalist.json',
+                    do=f'give one of them another "case" in {DATALIST_NAME}',
                 )
             first = patients.setdefault(entry["patient"], where)
             if _SIDES[first.partition("[")[0]] != _SIDES[name]:
@@ -331,14 +331,6 @@ def _plain_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             expected=f"{DATALIST_NAME}, or the folders images and labels",
             do=f"rename {close[0]} to images?" if close else "check dataset_dir",
         )
-    for path in sorted(image_dir.rglob("*")):
-        if path.is_symlink() and not path.is_file():
-            raise DataError(
-                "link that would be passed over",
-                file=path,
-                got="a link to a folder" if path.is_dir() else "a link to nothing",
-                do="put the folder itself here, or name it in datalist.json",
-            )
     images = _by_name(find_cases(image_dir), image_dir)
     for name, path in images.items():
         if path == image_dir or name.count("/") > 1:
@@ -351,7 +343,7 @@ def _plain_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         for file in files
         if not file.startswith(".")
     )
-    cases = {_case_name(name) for name in images}
+    cases = {case_name(name) for name in images}
     for path in found:
         parts = path.relative_to(label_dir).parts
         if not is_nifti(path) and cases & {*parts[:-1], path.stem}:
@@ -373,14 +365,10 @@ def _by_name(paths: Iterable[Path], tree: Path) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in paths:
         folder = path.parent.relative_to(tree) if path != tree else Path()
-        name = (folder / _case_name(path.name)).as_posix()
+        name = (folder / case_name(path)).as_posix()
         if (first := named.setdefault(name, path)) != path:
             raise DataError("two files for one case", file=path, got=f"also {first}")
     return named
-
-
-def _case_name(path: str) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", os.path.basename(path), flags=re.IGNORECASE)
 
 
 def _is_list_of(value: object, kind: type) -> bool:

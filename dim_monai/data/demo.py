@@ -22,6 +22,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from dim_monai.data.datalist import DATALIST_NAME
 from dim_monai.data.phantom import SITES, Phantom, Site, make_phantom
 from dim_monai.dicom.write import write_series
 from dim_monai.errors import ConfigError, DataError
@@ -29,7 +30,6 @@ from dim_monai.errors import ConfigError, DataError
 VERSION = 1
 """Raised whenever the same seed would give other voxels or another layout."""
 
-DATALIST = "datalist.json"
 MARKER = "demo.json"
 
 SPLIT: dict[str, dict[str, int]] = {
@@ -106,7 +106,7 @@ def _write_set(folder: Path, seed: int) -> None:
                 entry = _write_case(folder, split, SITES[name], next_case[name], seed)
                 datalist[split].append(entry)
                 next_case[name] += 1
-    (folder / DATALIST).write_text(json.dumps(datalist, indent=2) + "\n", encoding="utf-8")
+    (folder / DATALIST_NAME).write_text(json.dumps(datalist, indent=2) + "\n", encoding="utf-8")
     (folder / MARKER).write_text(_marker_text(seed), encoding="utf-8")
 
 

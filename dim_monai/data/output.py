@@ -9,6 +9,7 @@ from typing import Any
 
 from monai.data import FolderLayoutBase, NibabelWriter
 
+from dim_monai.dicom.series import case_name
 from dim_monai.errors import ConfigError
 
 
@@ -67,11 +68,3 @@ class WholeNiftiWriter(NibabelWriter):
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-
-
-def case_name(path: Path) -> str:
-    """Return the name of a case: its file name without .nii or .nii.gz, or its folder's name."""
-    for suffix in (".nii.gz", ".nii"):
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name

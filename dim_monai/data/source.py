@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from torch import nn
 
 from dim_monai.bundle import resolve_dataset_dir
 from dim_monai.data.checks import require_sound
 from dim_monai.data.datalist import (
+    DATALIST_NAME,
     Datalist,
     TrainingData,
     load_saved_datalist,
@@ -18,15 +21,16 @@ from dim_monai.data.datalist import (
 )
 from dim_monai.data.demo import make_demo
 from dim_monai.data.labels import LabelMapping
-from dim_monai.data.output import case_name
 from dim_monai.data.reader import read_case
-from dim_monai.dicom.series import find_cases
-from dim_monai.errors import CheckpointError, DataError
+from dim_monai.data.weights import require_model
+from dim_monai.dicom.series import case_name, find_cases
+from dim_monai.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-SPLIT_FILE = "datalist.json"
 DEMO_FOLDER = "data"
+RESULTS = ("metrics.csv", "report.html", "run.json", "training_log.csv")
+"""What a run leaves in its folder and a later one there must not be taken for."""
 
 
 def training_datalist(
@@ -39,7 +43,7 @@ def training_datalist(
     if dataset_dir is None:
         folder = Path(output_dir) / DEMO_FOLDER
         logger.info("no dataset_dir: using the synthetic demo set in %s", folder)
-        return load_saved_datalist(make_demo(folder) / SPLIT_FILE)
+        return load_saved_datalist(make_demo(folder) / DATALIST_NAME)
     return open_datalist(
         resolve_dataset_dir(dataset_dir), seed=seed, validation_fraction=validation_fraction
     )
@@ -48,17 +52,35 @@ def training_datalist(
 def evaluation_datalist(
     dataset_dir: str | None, output_dir: str, seed: int, validation_fraction: float
 ) -> Datalist:
-    """Return the split that the training saved; without one, that of the folder itself.
+    """Return the split to evaluate, and say in one line which it is.
 
-    The saved split stays true when labels were added to the folder since: a case that trained the
-    network does not become a test case. It is taken if all its cases lie in ``dataset_dir``.
+    A folder with a ``datalist.json`` of its own is evaluated as that says. Otherwise the split that
+    the training saved in ``output_dir`` is taken if all its cases lie in the folder: it stays true
+    when labels were added since, so a case that trained the network does not become a test case.
+    Failing both, the folder is split as for a training.
+
+    Raises:
+        DataError: a validation or test case of the folder's ``datalist.json`` has trained the
+            network, by the saved split.
     """
-    saved = Path(output_dir) / SPLIT_FILE
-    if saved.is_file():
-        split = load_saved_datalist(saved)
-        if dataset_dir is None or _lies_in(split, Path(resolve_dataset_dir(dataset_dir))):
-            return split
-    return training_datalist(dataset_dir, output_dir, seed, validation_fraction)
+    saved = Path(output_dir) / DATALIST_NAME
+    trained = load_saved_datalist(saved) if saved.is_file() else None
+    if dataset_dir is not None:
+        folder = Path(resolve_dataset_dir(dataset_dir))
+        if (folder / DATALIST_NAME).is_file():
+            stated = load_saved_datalist(folder / DATALIST_NAME)
+            if trained is not None:
+                _refuse_trained_on(stated, trained, saved)
+            logger.info("split: %s", folder / DATALIST_NAME)
+            return stated
+        if trained is not None and not _lies_in(trained, folder):
+            trained = None
+    if trained is not None:
+        logger.info("split: %s, saved by the training", saved)
+        return trained
+    split = training_datalist(dataset_dir, output_dir, seed, validation_fraction)
+    logger.info("split: %s, for %s holds none of these cases", split.source, output_dir)
+    return split
 
 
 def with_split(lists: Datalist | TrainingData, names: Sequence[str]) -> list[dict[str, str]]:
@@ -72,10 +94,15 @@ def require_sound_training(data: TrainingData, labels: LabelMapping) -> None:
     Raises:
         DataError: with one line for every fault.
     """
-    require_sound(data, labels)
+    facts = require_sound(data, labels)
     logger.info(
         "cases: %d labelled, %d unlabelled, %d for validation",
         *(len(cases) for cases in (data.labeled, data.unlabeled, data.validation)),
+    )
+    logger.info(
+        "spacing: %s mm in the plane, %s mm between slices",
+        _range(mm for case in facts for mm in case.spacing_mm[:2]),
+        _range(case.spacing_mm[2] for case in facts),
     )
     if not data.unlabeled:
         logger.warning("no unlabelled case: this training is supervised")
@@ -83,19 +110,22 @@ def require_sound_training(data: TrainingData, labels: LabelMapping) -> None:
         logger.warning("no validation case: nothing is selected, the last network is deployed")
 
 
-def require_sound_evaluation(datalist: Datalist, labels: LabelMapping, model_file: str) -> None:
-    """Refuse unsound cases, an empty list and a missing model before the evaluation begins.
+def require_sound_evaluation(
+    datalist: Datalist, labels: LabelMapping, model_file: str, network: nn.Module
+) -> None:
+    """Refuse unsound cases, an empty list and an unusable model before the evaluation begins.
 
     Raises:
-        CheckpointError: there is no model.
+        CheckpointError: see `require_model`.
         DataError: there is nothing to score, or a case has a fault.
     """
-    require_model(model_file)
+    require_model(model_file, network)
     if not datalist.validation and not datalist.test:
         raise DataError(
             "nothing to evaluate",
             expected="validation or test cases",
-            do="list labelled cases under 'test' in datalist.json",
+            do=f"write a {DATALIST_NAME} into dataset_dir that lists labelled cases which were not "
+            "trained on under 'test', and those that were under 'labeled'",
         )
     require_sound(datalist, labels, splits=("validation", "test"))
 
@@ -120,14 +150,16 @@ def inference_cases(dataset_dir: str) -> list[dict[str, str]]:
     return [{"image": str(path), "case": case_name(path)} for path in paths]
 
 
-def require_sound_inference(cases: Sequence[dict[str, str]], model_file: str) -> None:
-    """Refuse a missing model and every unreadable case before anything is segmented.
+def require_sound_inference(
+    cases: Sequence[dict[str, str]], model_file: str, network: nn.Module
+) -> None:
+    """Refuse an unusable model and every unreadable case before anything is segmented.
 
     Raises:
-        CheckpointError: there is no model.
+        CheckpointError: see `require_model`.
         DataError: with one line for every case that cannot be read.
     """
-    require_model(model_file)
+    require_model(model_file, network)
     faults = []
     for case in cases:
         try:
@@ -141,22 +173,42 @@ def require_sound_inference(cases: Sequence[dict[str, str]], model_file: str) ->
     logger.info("cases: %d to segment", len(cases))
 
 
-def require_model(model_file: str) -> None:
-    """Refuse to go on without the weights.
+def begin_run(datalist: Datalist, output_dir: str) -> None:
+    """Write the split into the folder of the run and remove the results of an earlier run there.
 
-    Raises:
-        CheckpointError: the file is missing.
+    A run that is interrupted would otherwise lie beside scores that are not its own.
     """
-    if not Path(model_file).is_file():
-        raise CheckpointError(
-            "no model", file=model_file, do="train one first, or name one with --model_file"
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:
+        (folder / name).unlink(missing_ok=True)
+    save_datalist(folder / DATALIST_NAME, datalist)
+
+
+def _refuse_trained_on(stated: Datalist, trained: Datalist, saved: Path) -> None:
+    entries = (*trained.labeled, *trained.unlabeled)
+    images = {os.path.realpath(entry["image"]) for entry in entries}
+    patients = {entry["patient"] for entry in entries}
+    for entry in with_split(stated, ("validation", "test")):
+        if os.path.realpath(entry["image"]) in images:
+            got = "the image"
+        elif entry["patient"] in patients:
+            got = f"patient {entry['patient']}"
+        else:
+            continue
+        raise DataError(
+            f"a {entry['split']} case has trained the network",
+            file=entry["image"],
+            got=f"{got} on the training side of {saved}",
+            expected="cases and patients that were not trained on",
+            do=f"take it out of the list; if these are other patients, say so with 'patient' in "
+            f"{DATALIST_NAME}; if it is another network, use the output_dir of its training",
         )
 
 
-def save_split(datalist: Datalist, output_dir: str) -> None:
-    """Write the split beside the results of the run."""
-    Path(output_dir).mkdir(parents=True, exist_ok=True)
-    save_datalist(Path(output_dir) / SPLIT_FILE, datalist)
+def _range(lengths_mm: Iterable[float]) -> str:
+    rounded = sorted({f"{mm:.2f}" for mm in lengths_mm}, key=float)
+    return rounded[0] if len(rounded) == 1 else f"{rounded[0]} to {rounded[-1]}"
 
 
 def _lies_in(datalist: Datalist, folder: Path) -> bool:

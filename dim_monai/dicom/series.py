@@ -6,6 +6,7 @@ names.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,13 @@ from dim_monai.dicom.geometry import SliceHeader, prove_geometry
 from dim_monai.dicom.instance import damaged, read_header, read_pixels, sop_class
 from dim_monai.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MASK_SUFFIXES = ("_seg", "_label", "_lab")
 """A NIfTI file whose name ends with one of these (before .nii or .nii.gz) is a mask, not a case."""
 
+_MASKS = ", ".join(MASK_SUFFIXES)
 _UID_TAIL = 8
 
 
@@ -72,11 +76,11 @@ def read_headers(folder: str | os.PathLike[str]) -> list[SliceHeader]:
 def find_series(root: str | os.PathLike[str]) -> list[Series]:
     """Returns every series at or below `root`, grouped by folder and SeriesInstanceUID.
 
-    Folders come in sorted order, then UIDs. Links to folders are not followed, hidden ones are
-    skipped.
+    Folders come in sorted order, then UIDs. Hidden folders are skipped.
 
     Raises:
-        DataError: `root` is not a folder, or an instance cannot be read.
+        DataError: `root` is not a folder, a link below it leads to a folder or to nothing, or an
+            instance cannot be read.
     """
     root = Path(root)
     if not root.is_dir():
@@ -133,11 +137,12 @@ def find_cases(root: str | os.PathLike[str]) -> list[Path]:
     suffix (any case of letters). A folder is a DICOM case if it directly holds at least one DICOM
     image; one with only a DICOM SEG, structure set, report or DICOMDIR is none. A folder with
     several series is listed once, and refused when it is read. Hidden files and folders are
-    skipped, links to folders are not followed. A `root` that is itself one NIfTI file is returned
-    as it is, mask or not.
+    skipped. How many files were taken for masks is logged. A `root` that is itself one NIfTI file
+    is returned as it is, mask or not.
 
     Raises:
-        DataError: `root` does not exist, is another kind of file, or holds no case.
+        DataError: `root` does not exist, is another kind of file, or holds no case; or a link
+            below it leads to a folder or to nothing.
     """
     root = Path(root)
     if root.is_file() and is_nifti(root):
@@ -151,17 +156,23 @@ def find_cases(root: str | os.PathLike[str]) -> list[Path]:
             do="for DICOM give the folder of the series",
         )
     cases: list[Path] = []
+    masks = 0
     for folder in _folders(root):
         files = _files(folder)
-        cases += [path for path in files if is_nifti(path) and not _is_mask(path)]
+        volumes = [path for path in files if is_nifti(path)]
+        found = [path for path in volumes if not _is_mask(path)]
+        masks += len(volumes) - len(found)
+        cases += found
         if any(_is_image(path) for path in files):
             cases.append(folder)
+    if masks:
+        logger.info("%s: %d NIfTI files named as masks are no cases (%s)", root, masks, _MASKS)
     if not cases:
         raise DataError(
             "no case found",
             file=root,
             expected="NIfTI files (.nii, .nii.gz) or DICOM series folders",
-            do=f"check the path; files ending with {', '.join(MASK_SUFFIXES)} are masks",
+            do=f"check the path; files ending with {_MASKS} are masks",
         )
     return sorted(cases)
 
@@ -171,13 +182,30 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
+def case_name(path: str | os.PathLike[str]) -> str:
+    """Returns the name of a case: its file name without .nii or .nii.gz, or its folder's name."""
+    name = Path(path).name
+    for suffix in NIFTI_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
 def _is_mask(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").removesuffix(".nii").endswith(MASK_SUFFIXES)
+    return case_name(path).lower().endswith(MASK_SUFFIXES)
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    for folder, below, _ in os.walk(root, onerror=_unreadable):
+    for folder, below, files in os.walk(root, onerror=_unreadable):
         below[:] = sorted(name for name in below if not name.startswith("."))
+        for path in (Path(folder, name) for name in (*below, *files) if not name.startswith(".")):
+            if path.is_symlink() and not path.is_file():
+                raise DataError(
+                    "link that would be passed over",
+                    file=path,
+                    got="a link to a folder" if path.is_dir() else "a link to nothing",
+                    do="put what it should lead to in its place, or take it out",
+                )
         yield Path(folder)
 
 

@@ -43,9 +43,10 @@ class FDivergence:
     whose critic is trained beside the student by Adam, one step a step, on detached values.
 
     **Weight 1 means something**: every ``interval`` steps of the first ``calibration`` share of the
-    training (and once at least, after ``interval`` steps) the term is scaled such that its gradient norm over the student's weights equals that of the supervised
-    term; then the scale stays. Without it JS between batches is of the order of 0.001 and its
-    weight has no meaning. The scale is logged as ``scale_f_divergence``.
+    training (and once at least, after ``interval`` steps) the term is scaled such that its gradient
+    norm over the student's weights equals that of the supervised term; then the scale stays.
+    Without it JS between batches is of the order of 0.001 and its weight has no meaning. The scale
+    is logged as ``scale_f_divergence``.
 
     DiM publishes neither which f, nor what is compared, nor the weight: all of it is our choice.
 

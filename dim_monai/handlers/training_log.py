@@ -20,10 +20,10 @@ COLUMNS = ("step", "name", "value")
 class TrainingLog:
     """Average what each step reports, show it beside a progress bar and write it to a CSV file.
 
-    Every ``interval`` steps the means of the loss, of each unweighted term and of the method's
-    diagnostics (ramp, coverage, shares of the gradient, ...) go to ``state.metrics``, to the bar
-    and to the file as ``step,name,value`` lines; the steps left over at the end are the last line.
-    Between, nothing is read back from the device.
+    Every ``interval`` steps, and at the end of an epoch, the means of the loss, of each unweighted
+    term and of the method's diagnostics (ramp, coverage, shares of the gradient, ...) go to
+    ``state.metrics``, to the bar and to the file as ``step,name,value`` lines. Between, nothing is
+    read back from the device.
 
     Ignite's ``ProgressBar`` counts within one epoch; this bar counts all steps of the run, so that
     the time left is that of the run.
@@ -47,7 +47,8 @@ class TrainingLog:
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._write)
-        engine.add_event_handler(Events.COMPLETED, self._complete)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write_rest)
+        engine.add_event_handler(Events.COMPLETED, self._close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
 
     def _open(self, engine: SemiSupervisedTrainer) -> None:
@@ -88,10 +89,10 @@ class TrainingLog:
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(step - self._bar.n)
 
-    def _complete(self, engine: SemiSupervisedTrainer) -> None:
+    def _write_rest(self, engine: SemiSupervisedTrainer) -> None:
+        """Leave nothing to the next epoch: TensorBoard and trackers read the metrics here."""
         if self._collected:
             self._write(engine)
-        self._close()
 
     def _close(self) -> None:
         if self._file is not None and self._bar is not None:

@@ -20,20 +20,33 @@ from dim_monai.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
-NOTHING_SELECTED = (
-    "nothing was selected: there are too few labelled cases for a validation set, "
-    "so the last {network} is deployed"
-)
+NOTHING_SELECTED = "nothing was selected: no validation was made, so the last {network} is deployed"
 
 
 class ValidationHandler(MonaiValidationHandler):
-    """MONAI's handler, which does nothing where there are no validation cases."""
+    """MONAI's handler, which also validates the last network, and nothing without cases.
+
+    With ``interval`` 2 the last of five epochs has no turn, and with ``interval`` 9 none has: the
+    network at the end of the training is validated in any case. To be attached before
+    `DeployBest`, which chooses when the training completes.
+    """
 
     def attach(self, engine: Engine) -> None:
-        """Validate every ``interval`` epochs if there is anything to validate on."""
+        """Validate at the interval and at the end if there is anything to validate on."""
         cases: Any = None if self.validator is None else self.validator.data_loader
         if cases is not None and len(cases) > 0:
+            self._validated_step: int | None = None
             super().attach(engine)
+            engine.add_event_handler(Events.COMPLETED, self._validate_last)
+
+    def __call__(self, engine: Engine) -> None:
+        """Validate now."""
+        self._validated_step = engine.state.iteration
+        super().__call__(engine)
+
+    def _validate_last(self, engine: Engine) -> None:
+        if engine.state.iteration != self._validated_step:
+            self(engine)
 
 
 class DeployBest:

@@ -14,12 +14,11 @@ import monai
 import torch
 
 import dim_monai
-from dim_monai.data.datalist import Datalist, load_saved_datalist
+from dim_monai.data.datalist import DATALIST_NAME, Datalist, load_saved_datalist
 from dim_monai.metrics import ScoreRow
 from dim_monai.report.figures import Curve
 from dim_monai.report.page import Report, write_report
 
-SPLIT_FILE = "datalist.json"
 LOG_FILE = "training_log.csv"
 RUN_FILE = "run.json"
 
@@ -42,8 +41,8 @@ def write_run_report(
     output_dir = Path(output_dir)
     facts: dict[str, object] = {}
     notes: tuple[str, ...] = ()
-    if (output_dir / SPLIT_FILE).is_file():
-        datalist = load_saved_datalist(output_dir / SPLIT_FILE)
+    if (output_dir / DATALIST_NAME).is_file():
+        datalist = load_saved_datalist(output_dir / DATALIST_NAME)
         facts["split"] = datalist.source
         facts |= _sizes(datalist)
         notes = datalist.notes

@@ -35,7 +35,8 @@ def train(
 def inference(
     prostate: Path, train: ConfigWorkflow, tmp_path_factory: pytest.TempPathFactory
 ) -> ConfigWorkflow:
-    (prostate / "models" / "model.pt").touch()  # must be there, is read by the run alone
+    network = train.parser.get_parsed_content("network_def")
+    torch.save(network.state_dict(), prostate / "models" / "model.pt")
     images = str(demo_set(tmp_path_factory) / "test_images")
     return start(prostate, "inference.yaml", kind="inference", dataset_dir=images)
 
@@ -55,6 +56,22 @@ def test_evaluation_is_a_training_config_with_an_overlay(
 def test_inference_has_the_properties_of_a_bundle(inference: ConfigWorkflow) -> None:
     assert inference.check_properties() == []
     assert len(inference.dataset_data) == sum(SPLIT["test"].values())
+
+
+def test_inference_without_a_folder_is_that_of_the_demo(
+    prostate: Path, inference: ConfigWorkflow, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    demo = prostate / "eval" / "demo"
+    demo.mkdir(parents=True)
+    (demo / "data").symlink_to(demo_set(tmp_path_factory))
+    (prostate / "models" / "model.pt").rename(demo / "model.pt")
+    try:
+        workflow = start(prostate, "inference.yaml", kind="inference")
+    finally:
+        (demo / "model.pt").rename(prostate / "models" / "model.pt")
+    assert workflow.check_properties() == []
+    assert workflow.parser.get_parsed_content("output_dir") == str(demo / "predictions")
+    assert len(workflow.dataset_data) == sum(SPLIT["test"].values())
 
 
 def test_the_tasks_have_the_names_that_others_call(train: ConfigWorkflow) -> None:

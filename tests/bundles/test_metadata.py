@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def test_versions_are_those_of_the_constraints(metadata: dict[str, Any]) -> None
     required |= {package: metadata[key] for package, key in core.items()}
     pinned = pins()
     assert required == {package: pinned[package.lower()] for package in required}
+
+
+def test_it_requires_what_the_package_requires(metadata: dict[str, Any]) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    package = {re.split("[<>=]", requirement)[0] for requirement in project["dependencies"]}
+    core = {"monai", "torch", "numpy"}  # the schema has fields of their own for them
+    assert metadata["required_packages_version"].keys() == package - core | {"dim-monai"}
 
 
 def test_the_output_has_a_name_for_every_channel(metadata: dict[str, Any]) -> None:

@@ -190,6 +190,15 @@ def test_a_list_without_validation_is_said_to_select_nothing(tmp_path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("notes", "added"), [(["mine"], 1), (["nothing was selected: two patients"], 0)]
+)
+def test_that_nothing_is_selected_is_said_once_beside_other_notes(tmp_path, notes, added) -> None:
+    root = written(tmp_path, {**listed(tmp_path, labeled=1), "notes": notes})
+    said = "nothing was selected: datalist.json lists no validation case"
+    assert open_datalist(root).notes == (*notes, *[said] * added)
+
+
 def test_a_datalist_file_decides_over_the_plain_layout(tmp_path) -> None:
     root = written(plain(tmp_path, labelled=5), listed(tmp_path, labeled=1, test=1))
     assert by_name(open_datalist(root))["labeled"] == {("unknown", "labeled_0")}

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from dim_monai.data import demo
+from dim_monai.data.datalist import DATALIST_NAME
 from dim_monai.data.phantom import SITES, Phantom, make_phantom
 from dim_monai.data.phantom.anatomy import (
     CENTRAL_GLAND,
@@ -34,7 +35,7 @@ def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def datalist(demo_set: Path) -> dict[str, list[dict[str, str]]]:
-    return json.loads((demo_set / demo.DATALIST).read_text(encoding="utf-8"))
+    return json.loads((demo_set / DATALIST_NAME).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_interrupted_build_leaves_nothing_and_the_next_one_succeeds(tmp_path, mo
             demo.make_demo(folder)
     assert list(tmp_path.iterdir()) == []
     demo.make_demo(folder)
-    assert (folder / demo.DATALIST).is_file()
+    assert (folder / DATALIST_NAME).is_file()
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -11,7 +11,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import SaveImage
 
-from dim_monai.data.output import MirroredLayout, WholeNiftiWriter, case_name
+from dim_monai.data.output import MirroredLayout, WholeNiftiWriter
+from dim_monai.dicom.series import case_name
 from dim_monai.errors import ConfigError
 
 UID = "1.2.826.0.1.3680043.8.498.100"

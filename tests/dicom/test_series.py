@@ -193,6 +193,35 @@ def test_find_cases_lists_files_and_folders_and_leaves_masks_out(tmp_path):
     assert find_cases(tmp_path / "c_seg.nii.gz") == [tmp_path / "c_seg.nii.gz"]
 
 
+@pytest.mark.parametrize("find", [find_cases, find_series])
+@pytest.mark.parametrize(("target", "got"), [("series", "a folder"), ("gone", "nothing")])
+def test_a_link_below_the_folder_is_refused_and_one_to_a_file_followed(tmp_path, find, target, got):
+    paths = write_series(tmp_path / "series", numbered(), affine_of("axial"), seed_uid="a")
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for path in paths:
+        (tmp_path / "in" / "sub" / path.name).symlink_to(path)
+    (tmp_path / "in" / ".hidden").symlink_to(tmp_path / "series")
+    (tmp_path / "root").symlink_to(tmp_path / "in")
+    assert len(find(tmp_path / "root")) == 1
+    (tmp_path / "in" / "late").symlink_to(tmp_path / target)
+    with pytest.raises(DataError, match=f"in/late; got a link to {got}"):
+        find(tmp_path / "in")
+
+
+def test_the_log_counts_the_masks_and_names_none_of_them(tmp_path, caplog):
+    caplog.set_level("INFO", "dim_monai")
+    for name in ("doe_john.nii.gz", "doe_john_seg.nii.gz", "sub/doe_john_LAB.nii", "x_seg.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    find_cases(tmp_path)
+    (line,) = caplog.messages
+    assert "2 NIfTI files" in line
+    assert "_seg, _label, _lab" in line
+    assert "doe" not in line
+    find_cases(tmp_path / "doe_john.nii.gz")
+    assert len(caplog.messages) == 1
+
+
 @pytest.mark.parametrize("find", [read_headers, find_series])
 def test_a_missing_folder_is_an_error(tmp_path, find):
     with pytest.raises(DataError, match="does not exist"):

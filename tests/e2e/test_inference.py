@@ -19,7 +19,7 @@ import torch
 from dim_monai.data.reader import read_case
 from dim_monai.dicom.write import write_series
 from dim_monai.errors import CheckpointError, DataError, DimError
-from tests.bundles.prostate import copy_bundle, start
+from tests.bundles.prostate import copy_bundle, demo_set, start, tree
 from tests.dicom_builder import affine_of, centres, voxels_at
 
 THRESHOLD = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
@@ -192,6 +192,22 @@ def test_relative_paths_begin_at_the_folder_of_the_shell(
     assert np.array_equal(again.dataobj, first.dataobj)
 
 
+def test_the_demo_is_segmented_where_it_lies(
+    bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    demo = Path(shutil.copytree(bundle, tmp_path / "dim_prostate")) / "eval" / "demo"
+    images = demo / "data" / "test_images" / "site_a"
+    shutil.copytree(demo_set(tmp_path_factory) / "test_images" / "site_a", images)
+    (tmp_path / "dim_prostate" / "models" / "model.pt").rename(demo / "model.pt")
+    workflow = start(
+        tmp_path / "dim_prostate", "inference.yaml", kind="inference", network_def=THRESHOLD
+    )
+    workflow.run()
+    workflow.finalize()
+    masks = {mask_of(f"site_a/{path.name}") for path in images.iterdir()}
+    assert tree(demo / "predictions").keys() == masks
+
+
 # --- refused before anything is written
 
 
@@ -255,3 +271,9 @@ def test_without_a_model_nothing_is_segmented(bundle: Path, images: Path, tmp_pa
     error = refusal(bundle, images, tmp_path / "out", model_file=str(model))
     assert isinstance(error, CheckpointError)
     assert error.file == str(model)
+
+
+def test_a_model_of_another_network_is_named(bundle: Path, images: Path, tmp_path: Path) -> None:
+    error = refusal(bundle, images, tmp_path / "out", network_def={**THRESHOLD, "out_channels": 3})
+    assert isinstance(error, CheckpointError)
+    assert "got weight (2, 1, 1, 1); expected weight (3, 1, 1, 1)" in str(error)

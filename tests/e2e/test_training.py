@@ -110,7 +110,8 @@ def test_every_validation_case_is_scored_once(trained: SimpleNamespace) -> None:
 
 def test_the_choice_follows_the_validation(trained: SimpleNamespace) -> None:
     run = json.loads((trained.bundle / "eval" / "run.json").read_text())
-    best = {name: max(dice for _, dice in curve) for name, curve in run["validation"].items()}
+    curves = {name: run["validation"][f"{name}_dice"] for name in ("student", "teacher")}
+    best = {name: max(dice for _, dice in curve) for name, curve in curves.items()}
     assert run["validation_dice"] == max(best.values()) == best[run["deployed"]]
 
 

@@ -100,7 +100,9 @@ def test_without_a_validation_the_last_teacher_is_deployed_and_the_file_says_so(
     assert equal(deployed(tmp_path), states["teacher 2"])
     run = run_file(tmp_path)
     assert (run["deployed"], run["step"]) == ("teacher", 4)
-    assert "nothing was selected" in run["rule"]
+    assert run["rule"] == (
+        "nothing was selected: no validation was made, so the last teacher is deployed"
+    )
     assert "validation_dice" not in run
     assert "nothing was selected" in caplog.text
 
@@ -163,6 +165,36 @@ def validations(handler: MonaiValidationHandler, epochs: int = 4) -> list[int]:
 
 def test_validation_comes_at_its_interval() -> None:
     assert validations(ValidationHandler(interval=2, validator=evaluator(1))) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("interval", "epochs", "validated"), [(2, 5, [2, 4, 5]), (9, 4, [4]), (1, 1, [1])]
+)
+def test_the_last_network_is_validated_once(
+    interval: int, epochs: int, validated: list[int]
+) -> None:
+    handler = ValidationHandler(interval=interval, validator=evaluator(1))
+    assert validations(handler, epochs) == validated
+
+
+def test_a_validation_counts_by_steps_too() -> None:
+    handler = ValidationHandler(interval=3, validator=evaluator(1), epoch_level=False)
+    assert validations(handler, epochs=4) == [3, 4]  # one step an epoch
+
+
+def test_the_validation_at_the_end_comes_before_the_choice(tmp_path: Path) -> None:
+    network = make_network()
+    judge = evaluator(1)
+    judge.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda: judge.state.metrics.update(student_dice=0.5)
+    )
+    deploy = DeployBest(
+        str(tmp_path / "m.pt"), str(tmp_path / "run.json"), {"student": network}, judge, "student"
+    )
+    handlers = [ValidationHandler(interval=9, validator=judge), deploy]
+    make_trainer(network, [make_batch(0)], *handlers, epochs=2).run()
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["step"], run["validation_dice"]) == (2, 0.5)
 
 
 def test_without_a_case_there_is_no_validation() -> None:

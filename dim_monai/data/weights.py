@@ -1,0 +1,70 @@
+"""The weights that a workflow starts from: there, whole, and of this network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dim_monai.errors import CheckpointError
+
+_EXPECTED = "tensors by name, as a training writes them"
+
+
+def require_model(model_file: str, network: nn.Module) -> None:
+    """Refuse to go on without weights that fit ``network``; load nothing into it.
+
+    Args:
+        model_file: a bare state dict, as the training writes it.
+        network: what the weights are for.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or holds anything but tensors, or their
+            names and shapes are not those of the network; the first difference is named.
+    """
+    if not Path(model_file).is_file():
+        raise CheckpointError(
+            "no model", file=model_file, do="train one first, or name one with --model_file"
+        )
+    found = {name: tuple(tensor.shape) for name, tensor in _read(model_file).items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name in {**wanted, **found}:
+        if found.get(name) != wanted.get(name):
+            raise CheckpointError(
+                "the model is of another network",
+                file=model_file,
+                got=f"{name} {found[name]}" if name in found else f"no {name}",
+                expected=f"{name} {wanted[name]}" if name in wanted else f"no {name}",
+                do="use the overlay and the network settings it was trained with",
+            )
+
+
+def _read(model_file: str) -> dict[str, Tensor]:
+    try:
+        content = torch.load(model_file, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise CheckpointError(
+            "the model cannot be read",
+            file=model_file,
+            got=type(error).__name__,
+            expected=_EXPECTED,
+            do="copy it again, or name the model.pt of a training with --model_file",
+        ) from error
+    if wrong := _what_is_no_tensor(content):
+        raise CheckpointError(
+            "the model does not hold weights alone",
+            file=model_file,
+            got=wrong,
+            expected=_EXPECTED,
+            do="name the model.pt of a training with --model_file",
+        )
+    weights: dict[str, Tensor] = content
+    return weights
+
+
+def _what_is_no_tensor(content: object) -> str | None:
+    if not isinstance(content, dict):
+        return type(content).__name__
+    others = (f"{k}: {type(v).__name__}" for k, v in content.items() if not isinstance(v, Tensor))
+    return next(others, None)

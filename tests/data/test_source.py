@@ -1,0 +1,174 @@
+"""Which split is evaluated, what a new run leaves of an older one, and what the log says."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dim_monai.data import source
+from dim_monai.data.datalist import Datalist, open_datalist
+from dim_monai.data.labels import LabelMapping
+from dim_monai.errors import DataError
+
+LABELS = LabelMapping({"background": [0], "prostate": [1]})
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def add_case(root: Path, case: str, labelled: bool, affine: np.ndarray | None = None) -> None:
+    affine = np.diag([0.5, 0.5, 3.0, 1.0]) if affine is None else affine
+    image = np.arange(60, dtype=np.int16).reshape(5, 4, 3)
+    save(root / "images" / f"{case}.nii.gz", image, affine)
+    if labelled:
+        save(root / "labels" / f"{case}.nii.gz", (image > 30).astype(np.uint8), affine)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two labelled cases, too few for validation, and an unlabelled one."""
+    for case, labelled in (("a", True), ("b", True), ("c", False)):
+        add_case(tmp_path / "set", case, labelled)
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def out(tmp_path: Path, root: Path) -> Path:
+    """The folder of a training on those three."""
+    source.begin_run(open_datalist(root), str(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+def entry(root: Path, name: str, **more: str) -> dict[str, str]:
+    paths = {"image": f"{root}/images/{name}.nii.gz", "label": f"{root}/labels/{name}.nii.gz"}
+    return {**paths, **more}
+
+
+def state(folder: Path, **lists: list[dict[str, str]]) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "datalist.json").write_text(json.dumps(lists))
+
+
+def evaluated(root: Path | None, out: Path) -> Datalist:
+    return source.evaluation_datalist(None if root is None else str(root), str(out), 0, 0.2)
+
+
+def test_two_folders_are_evaluated_by_the_split_of_the_training(
+    root: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dim_monai")
+    add_case(root, "c", labelled=True)  # drawn anew, a, b and c would have a validation case
+    assert open_datalist(root).validation
+    assert evaluated(root, out).validation == ()
+    assert caplog.messages == [f"split: {out / 'datalist.json'}, saved by the training"]
+
+
+def test_a_stated_split_goes_before_the_saved_one(
+    root: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dim_monai")
+    add_case(root, "d", labelled=True)
+    state(root, labeled=[entry(root, "a")], test=[entry(root, "d")])
+    assert [case["case"] for case in evaluated(root, out).test] == ["d"]
+    assert caplog.messages == [f"split: {root / 'datalist.json'}"]
+
+
+def test_another_set_without_a_datalist_is_split_anew(
+    root: Path, out: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dim_monai")
+    for case in "abc":
+        add_case(tmp_path / "other", case, labelled=True)
+    assert len(evaluated(tmp_path / "other", out).validation) == 1
+    assert [m.startswith("split: drawn from images and labels") for m in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("case", ["b", "c"])  # with and without its label
+def test_a_case_that_trained_is_not_evaluated(root: Path, out: Path, split: str, case: str) -> None:
+    add_case(root, "c", labelled=True)
+    state(root, labeled=[entry(root, "a")], **{split: [entry(root, case, patient="new", case="n")]})
+    with pytest.raises(DataError, match=f"a {split} case has trained the network") as caught:
+        evaluated(root, out)
+    assert caught.value.file == str(root / "images" / f"{case}.nii.gz")
+    assert str(out / "datalist.json") in str(caught.value.got)
+
+
+def test_a_link_to_an_image_that_trained_is_that_image(
+    root: Path, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link.nii.gz").symlink_to(root / "images" / "b.nii.gz")
+    linked = entry(root, "b", patient="new", case="n") | {"image": str(tmp_path / "link.nii.gz")}
+    state(root, labeled=[entry(root, "a")], test=[linked])
+    with pytest.raises(DataError, match="link"):
+        evaluated(root, out)
+
+
+def test_a_patient_that_trained_is_not_evaluated_and_another_of_that_name_is(
+    root: Path, out: Path
+) -> None:
+    add_case(root, "d", labelled=True)
+    # A case of two folders is a patient of its own, named domain/case.
+    state(root, labeled=[entry(root, "a")], test=[entry(root, "d", patient="unknown/b")])
+    with pytest.raises(DataError, match="patient unknown/b on the training side") as caught:
+        evaluated(root, out)
+    assert "say so with 'patient'" in str(caught.value)
+    state(root, labeled=[entry(root, "a")], test=[entry(root, "d", patient="somebody else")])
+    assert len(evaluated(root, out).test) == 1
+
+
+def test_the_advice_where_there_is_nothing_to_evaluate_works(
+    root: Path, out: Path, tmp_path: Path
+) -> None:
+    network = nn.Conv2d(1, 2, 1)
+    model = str(tmp_path / "model.pt")
+    torch.save(network.state_dict(), model)
+    with pytest.raises(DataError, match="nothing to evaluate") as caught:
+        source.require_sound_evaluation(evaluated(root, out), LABELS, model, network)
+    advice = str(caught.value)
+    assert all(word in advice for word in ("datalist.json", "'test'", "'labeled'", "dataset_dir"))
+    add_case(root, "d", labelled=True)
+    trained = [entry(root, "a"), entry(root, "b")]
+    state(root, labeled=trained, test=[entry(root, "d")])
+    source.require_sound_evaluation(evaluated(root, out), LABELS, model, network)
+
+
+def test_a_run_begins_without_the_results_of_the_last_one(root: Path, out: Path) -> None:
+    results = ("metrics.csv", "report.html", "run.json", "training_log.csv")
+    for name in (*results, "mine.txt"):
+        (out / name).write_text("old")
+    source.begin_run(open_datalist(root), str(out))
+    assert sorted(path.name for path in out.iterdir()) == ["datalist.json", "mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("second", "in_plane", "between"),
+    [
+        (np.diag([0.5, 0.5, 3.0, 1.0]), "0.50", "3.00"),
+        (np.diag([0.4, 0.75, 3.6, 1.0]), "0.40 to 0.75", "3.00 to 3.60"),
+        # Stored with head first and front last, to the feet: the same spacings in the patient.
+        (
+            np.array([[0, -0.4, 0, 0], [0, 0, 0.75, 0], [-3.6, 0, 0, 0], [0, 0, 0, 1.0]]),
+            "0.40 to 0.75",
+            "3.00 to 3.60",
+        ),
+    ],
+    ids=["one", "range", "permuted"],
+)
+def test_the_log_tells_the_spacings_of_what_is_trained_on(
+    root: Path, caplog: pytest.LogCaptureFixture, second: np.ndarray, in_plane: str, between: str
+) -> None:
+    caplog.set_level(logging.INFO, "dim_monai")
+    add_case(root, "c", labelled=False, affine=second)
+    source.require_sound_training(open_datalist(root).for_training(), LABELS)
+    told = [line for line in caplog.messages if line.startswith("spacing")]
+    assert told == [f"spacing: {in_plane} mm in the plane, {between} mm between slices"]

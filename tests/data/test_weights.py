@@ -1,0 +1,80 @@
+"""A model file is there, whole and of this network, or the run does not begin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dim_monai.data.weights import require_model
+from dim_monai.errors import CheckpointError
+
+
+def network(classes: int = 2) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.Conv2d(4, classes, 1)
+    )
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        require_model(str(path), network())
+    assert caught.value.file == str(path)
+    assert caught.value.do
+    return str(caught.value)
+
+
+def test_weights_of_the_network_pass_and_leave_it_as_it_was(tmp_path: Path) -> None:
+    model, other = network(), network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.save(other.state_dict(), tmp_path / "model.pt")
+    require_model(str(tmp_path / "model.pt"), model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "no model" in refusal(tmp_path / "no.pt")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -100])
+def test_a_file_that_is_cut_off_cannot_be_read(tmp_path: Path, keep: int) -> None:
+    torch.save(network().state_dict(), tmp_path / "model.pt")
+    content = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "model.pt").write_bytes(content[:keep])
+    assert "cannot be read" in refusal(tmp_path / "model.pt")
+
+
+def test_a_file_that_would_run_code_is_not_read(tmp_path: Path) -> None:
+    torch.save(network(), tmp_path / "model.pt")
+    assert "cannot be read" in refusal(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (torch.zeros(2), "got Tensor"),
+        ([torch.zeros(2)], "got list"),
+        ({"model": {"weight": torch.zeros(2)}}, "got model: dict"),
+        ({"0.weight": torch.zeros(4, 1, 3, 3), "epoch": 3}, "got epoch: int"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object, got: str) -> None:
+    torch.save(content, tmp_path / "model.pt")
+    assert got in refusal(tmp_path / "model.pt")
+
+
+def test_weights_of_other_classes_name_the_first_tensor_that_differs(tmp_path: Path) -> None:
+    torch.save(network(classes=3).state_dict(), tmp_path / "model.pt")
+    message = refusal(tmp_path / "model.pt")
+    assert "got 2.weight (3, 4, 1, 1); expected 2.weight (2, 4, 1, 1)" in message
+    assert "overlay" in message
+
+
+def test_a_missing_and_a_surplus_tensor_are_named(tmp_path: Path) -> None:
+    weights = network().state_dict()
+    torch.save({k: v for k, v in weights.items() if k != "1.bias"}, tmp_path / "model.pt")
+    assert "got no 1.bias; expected 1.bias (4,)" in refusal(tmp_path / "model.pt")
+    torch.save({**weights, "extra": torch.zeros(7)}, tmp_path / "model.pt")
+    assert "got extra (7,); expected no extra" in refusal(tmp_path / "model.pt")
