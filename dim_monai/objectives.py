@@ -31,7 +31,7 @@ class View:
     image: Tensor
     target: Tensor
     weight: Tensor | None = None
-    coefficient: float = 1.0
+    coefficient: float | Tensor = 1.0
     origin: str = "labelled"
 
 

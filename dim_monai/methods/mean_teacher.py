@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dim_monai.methods.base import Batch, supervised_view, teacher_probability
+from dim_monai.methods.base import Batch, supervised_view, teacher_probability, trust_in_teacher
 from dim_monai.objectives import View, pseudo_label, sigmoid_ramp
 
 
@@ -40,10 +40,17 @@ class MeanTeacher:
         views = [supervised_view(batch)]
         if batch.unlabelled is None:
             return views, {}
-        (probability,) = teacher_probability(teacher, batch.unlabelled.weak)
+        probability, known = teacher_probability(
+            teacher, batch.unlabelled.weak, batch.labelled.weak
+        )
         label, confidence = pseudo_label(probability, self.threshold)
-        ramp = self.weight * sigmoid_ramp(progress, length=self.ramp_length)
+        trust = trust_in_teacher(known, views[0].target)
+        ramp = self.weight * sigmoid_ramp(progress, length=self.ramp_length) * trust
         views.append(
             View("consistency", batch.unlabelled.strong, label, confidence, ramp, "unlabelled")
         )
-        return views, {"ramp": ramp, "coverage": confidence.mean()}
+        return views, {
+            "unlabelled_weight": ramp,
+            "teacher_trust": trust,
+            "coverage": confidence.mean(),
+        }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dim_monai.errors import ConfigError
-from dim_monai.methods.base import Batch, supervised_view, teacher_probability
+from dim_monai.methods.base import Batch, supervised_view, teacher_probability, trust_in_teacher
 from dim_monai.mixing import mix, mix_amplitude, random_amplitude_shares, random_boxes
 from dim_monai.objectives import View, pseudo_label, sigmoid_ramp
 
@@ -24,14 +24,15 @@ class MiDSS:
       together again and supervise the unmixed strong view wherever they agree with the plain
       pseudo-label (SymGD).
 
-    Deviations: the labelled image has its photometric augmentation in the supervised term, as in
-    every method here; the teacher runs in evaluation mode and the student's views go through in
-    one batch (see ``SemiSupervisedTrainer``).
+    Deviations: lam is multiplied by the trust that the teacher earns on the labelled images
+    (:func:`trust_in_teacher`); the labelled image has its photometric augmentation in the
+    supervised term, as in every method here; the teacher runs in evaluation mode and the student's
+    views go through in one batch (see ``SemiSupervisedTrainer``).
 
     Attributes:
         threshold: trust a pixel whose largest probability exceeds this (MiDSS: 0.95).
         ramp_length: share of the training over which lam grows to ``weight`` (MiDSS: 1).
-        weight: full value of lam.
+        weight: full value of lam, for a teacher that is right on the labelled images.
         amplitude_width: half width of the exchanged frequencies, share of the image (MiDSS: 0.01).
 
     Raises:
@@ -66,15 +67,16 @@ class MiDSS:
         shares = random_amplitude_shares(len(x), progress, generator)
         styled = mix_amplitude(x, weak, shares, width=self.amplitude_width)
 
-        plain, from_out, from_in = teacher_probability(
-            teacher, weak, mix(x, weak, boxes), mix(weak, x, boxes)
+        plain, from_out, from_in, known = teacher_probability(
+            teacher, weak, mix(x, weak, boxes), mix(weak, x, boxes), x
         )
         label, sure = pseudo_label(plain, self.threshold)
         # The box holds the labelled image in `from_out`: unlabelled pixels lie outside it there.
         merged_label, merged_sure = pseudo_label(mix(from_in, from_out, boxes), self.threshold)
         agreed = merged_sure * sure * (merged_label == label)
 
-        lam = self.weight * sigmoid_ramp(progress, length=self.ramp_length)
+        trust = trust_in_teacher(known, y)
+        lam = self.weight * sigmoid_ramp(progress, length=self.ramp_length) * trust
         full = torch.ones_like(sure)
         views = [
             supervised,
@@ -96,4 +98,9 @@ class MiDSS:
             ),
             View("symmetric", strong, merged_label, agreed, lam * lam, "unlabelled"),
         ]
-        return views, {"ramp": lam, "coverage": sure.mean(), "agreement": agreed.mean()}
+        return views, {
+            "unlabelled_weight": lam,
+            "teacher_trust": trust,
+            "coverage": sure.mean(),
+            "agreement": agreed.mean(),
+        }

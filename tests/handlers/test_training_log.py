@@ -31,12 +31,13 @@ def test_the_file_holds_the_means_of_every_interval(tmp_path: Path) -> None:
     curves = read_training_log(log.path)
     terms = ["supervised", "labelled_in_box", "unlabelled_in_box", "symmetric"]
     assert set(curves) == {
-        *("loss", *terms, "gradient_norm", "ramp", "coverage", "agreement", "learning_rate")
+        *("loss", *terms, "gradient_norm", "coverage", "agreement", "learning_rate"),
+        *("unlabelled_weight", "teacher_trust"),
     }
     series = {
         "loss": [float(output["loss"]) for output, _ in outputs.seen],
         "gradient_norm": [float(output["gradient_norm"]) for output, _ in outputs.seen],
-        "ramp": [float(diagnostics["ramp"]) for _, diagnostics in outputs.seen],
+        "teacher_trust": [float(numbers["teacher_trust"]) for _, numbers in outputs.seen],
         "learning_rate": [0.2] * STEPS,
     } | {term: [float(output["terms"][term]) for output, _ in outputs.seen] for term in terms}
     for name, values in series.items():

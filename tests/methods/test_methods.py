@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dim_monai.errors import ConfigError
 from dim_monai.methods import Batch, MeanTeacher, Method, MiDSS, Stream, Supervised
-from dim_monai.methods.base import teacher_probability
+from dim_monai.methods.base import teacher_probability, trust_in_teacher
 from dim_monai.objectives import View
 
 METHODS = [Supervised(), MeanTeacher(), MiDSS()]
@@ -211,7 +211,7 @@ def test_mean_teacher_explains_the_strong_view_by_the_label_of_the_weak_one(thre
     data, teacher = batch(), Relative()
     views, numbers = pose(MeanTeacher(threshold=threshold), data, teacher)
     (seen,) = teacher.seen
-    assert torch.equal(seen, data.unlabelled.weak)
+    assert torch.equal(seen, torch.cat([data.unlabelled.weak, data.labelled.weak]))
     view = views["consistency"]
     label, sure = decide(relative_probability(data.unlabelled.weak.double().numpy()), threshold)
     assert torch.equal(view.image, data.unlabelled.strong)
@@ -223,15 +223,20 @@ def test_mean_teacher_explains_the_strong_view_by_the_label_of_the_weak_one(thre
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.2, 0.4, 0.9])
-def test_coefficients_follow_the_ramp(progress) -> None:
-    ramp = 2.0 * math.exp(-5 * (1 - min(progress / 0.4, 1)) ** 2)
+def test_coefficients_follow_the_ramp_and_the_trust_in_the_teacher(progress) -> None:
+    data = batch()
+    found = relative_probability(data.labelled.weak.double().numpy())
+    truth = data.labelled.label.numpy()
+    trust = (2 * (found * truth).sum() + 1) / (found.sum() + truth.sum() + 1)
+    ramp = 2.0 * math.exp(-5 * (1 - min(progress / 0.4, 1)) ** 2) * trust
     settings = {"ramp_length": 0.4, "weight": 2.0}
     views, numbers = pose(MeanTeacher(**settings), batch(), Relative(), progress)
-    assert views["consistency"].coefficient == pytest.approx(ramp)
-    assert numbers["ramp"] == pytest.approx(ramp)
+    assert float(views["consistency"].coefficient) == pytest.approx(ramp)
+    assert float(numbers["unlabelled_weight"]) == pytest.approx(ramp)
+    assert float(numbers["teacher_trust"]) == pytest.approx(trust)
 
     views, numbers = pose(MiDSS(**settings), batch(), Relative(), progress)
-    coefficients = {term: view.coefficient for term, view in views.items()}
+    coefficients = {term: float(view.coefficient) for term, view in views.items()}
     assert coefficients == pytest.approx(
         {
             "supervised": 1.0,
@@ -240,7 +245,33 @@ def test_coefficients_follow_the_ramp(progress) -> None:
             "symmetric": ramp**2,
         }
     )
-    assert numbers["ramp"] == pytest.approx(ramp)
+    assert float(numbers["unlabelled_weight"]) == pytest.approx(ramp)
+
+
+class Background(nn.Module):
+    """Sure of background, whatever it sees: the state in which self-training is stuck."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = torch.zeros(len(image), 2, *image.shape[2:])
+        logits[:, 0] = 50.0
+        return logits
+
+
+@taught
+def test_a_teacher_that_sees_no_foreground_has_no_say(method) -> None:
+    views, numbers = pose(method, batch(), Background(), progress=1.0)
+    smoothing = 1 / (int(batch().labelled.label.sum()) + 1)
+    assert float(numbers["teacher_trust"]) == pytest.approx(smoothing, rel=1e-5)
+    for term, view in views.items():
+        assert term == "supervised" or float(view.coefficient) <= 1.01 * smoothing
+
+
+def test_trust_is_whole_for_the_right_answer_and_where_there_is_nothing_to_find() -> None:
+    label = torch.tensor([0, 1, 2, 2]).view(1, 1, 2, 2)
+    right = torch.nn.functional.one_hot(label[:, 0], 3).movedim(-1, 1).float()
+    assert float(trust_in_teacher(right, label)) == 1
+    nothing = torch.zeros_like(label)
+    assert float(trust_in_teacher(torch.eye(3)[:, :1, None].expand(3, 2, 2)[None], nothing)) == 1
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -311,11 +342,11 @@ def test_the_symmetric_term_counts_only_where_both_labels_agree(shape) -> None:
 
 def test_a_pixel_on_which_the_labels_differ_is_not_trusted_however_sure_both_are() -> None:
     class Fickle(nn.Module):
-        """Sure of class 0 on the first third of its batch, the plain images, and of 1 after."""
+        """Sure of class 0 on the first part of its batch, the plain images, and of 1 after."""
 
         def forward(self, image: Tensor) -> Tensor:
             logits = torch.zeros(len(image), 2, *image.shape[2:])
-            plain = len(image) // 3
+            plain = len(image) // 4
             logits[:plain, 0], logits[plain:, 1] = 50.0, 50.0
             return logits
 
