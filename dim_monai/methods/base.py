@@ -73,25 +73,26 @@ def teacher_probability(teacher: nn.Module | None, *images: Tensor) -> tuple[Ten
 
 
 def trust_in_teacher(probability: Tensor, label: Tensor) -> Tensor:
-    """Return the teacher's soft Dice on the labelled images, by which its labels count.
+    """Return how far the teacher is right on the labelled images, by which its labels count.
 
     A teacher that does not find the structure where the label shows it has nothing to teach. Early
     in a training with one labelled volume it becomes sure of background everywhere, the unlabelled
-    terms outvote the labelled one, and the student never leaves that state; weighted by this trust
-    they vanish there, and the labelled term finds the way out. Our addition to both methods; SynFoC
-    (CVPR 2025) weighs its two teachers by a Dice in the same spirit.
+    terms outvote the labelled one, and the student never leaves that state. Weighted by this trust
+    they are silent until the teacher is half right, and the labelled term finds the way out. Our
+    addition to both methods; SynFoC (CVPR 2025) weighs its two teachers by a Dice in that spirit.
 
     Args:
         probability: (B, K, *S), the teacher's for the labelled images.
         label: (B, 1, *S) int64.
 
     Returns:
-        A scalar in (0, 1]: the mean over foreground classes of 2 sum(p y) / (sum(p) + sum(y)), sums
-        over the batch, each smoothed by one pixel; without gradient.
+        A scalar in [0, 1]: max(0, 2 D - 1) with D the mean over foreground classes of
+        2 sum(p y) / (sum(p) + sum(y)), sums over the batch, smoothed by one pixel.
     """
     classes = torch.arange(1, probability.shape[1], device=label.device)
     truth = (label == classes.view(1, -1, *[1] * (label.ndim - 2))).to(probability.dtype)
     pixels = (0, *range(2, label.ndim))
     found = probability[:, 1:]
     overlap, size = (found * truth).sum(dim=pixels), (found + truth).sum(dim=pixels)
-    return ((2 * overlap + 1) / (size + 1)).mean()
+    dice = ((2 * overlap + 1) / (size + 1)).mean()
+    return (2 * dice - 1).clamp_min(0)

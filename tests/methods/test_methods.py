@@ -227,13 +227,14 @@ def test_coefficients_follow_the_ramp_and_the_trust_in_the_teacher(progress) -> 
     data = batch()
     found = relative_probability(data.labelled.weak.double().numpy())
     truth = data.labelled.label.numpy()
-    trust = (2 * (found * truth).sum() + 1) / (found.sum() + truth.sum() + 1)
+    dice = (2 * (found * truth).sum() + 1) / (found.sum() + truth.sum() + 1)
+    trust = max(0.0, 2 * dice - 1)
     ramp = 2.0 * math.exp(-5 * (1 - min(progress / 0.4, 1)) ** 2) * trust
     settings = {"ramp_length": 0.4, "weight": 2.0}
     views, numbers = pose(MeanTeacher(**settings), batch(), Relative(), progress)
-    assert float(views["consistency"].coefficient) == pytest.approx(ramp)
-    assert float(numbers["unlabelled_weight"]) == pytest.approx(ramp)
-    assert float(numbers["teacher_trust"]) == pytest.approx(trust)
+    assert float(views["consistency"].coefficient) == pytest.approx(ramp, rel=1e-5)
+    assert float(numbers["unlabelled_weight"]) == pytest.approx(ramp, rel=1e-5)
+    assert float(numbers["teacher_trust"]) == pytest.approx(trust, rel=1e-5)
 
     views, numbers = pose(MiDSS(**settings), batch(), Relative(), progress)
     coefficients = {term: float(view.coefficient) for term, view in views.items()}
@@ -243,9 +244,10 @@ def test_coefficients_follow_the_ramp_and_the_trust_in_the_teacher(progress) -> 
             "labelled_in_box": ramp,
             "unlabelled_in_box": ramp,
             "symmetric": ramp**2,
-        }
+        },
+        rel=1e-5,  # float32, and 2 D - 1 loses a digit
     )
-    assert float(numbers["unlabelled_weight"]) == pytest.approx(ramp)
+    assert float(numbers["unlabelled_weight"]) == pytest.approx(ramp, rel=1e-5)
 
 
 class Background(nn.Module):
@@ -260,10 +262,8 @@ class Background(nn.Module):
 @taught
 def test_a_teacher_that_sees_no_foreground_has_no_say(method) -> None:
     views, numbers = pose(method, batch(), Background(), progress=1.0)
-    smoothing = 1 / (int(batch().labelled.label.sum()) + 1)
-    assert float(numbers["teacher_trust"]) == pytest.approx(smoothing, rel=1e-5)
-    for term, view in views.items():
-        assert term == "supervised" or float(view.coefficient) <= 1.01 * smoothing
+    assert float(numbers["teacher_trust"]) == 0
+    assert {float(view.coefficient) for term, view in views.items() if term != "supervised"} == {0}
 
 
 def test_trust_is_whole_for_the_right_answer_and_where_there_is_nothing_to_find() -> None:
