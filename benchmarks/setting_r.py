@@ -14,7 +14,8 @@ initial weights and all else; methods are paired by seed and case.
 
 A cell is one training and one evaluation by the bundle's own commands. Finished cells are kept in
 ``benchmarks/results/setting_r.csv`` and not run again; a cell that was not run is "not run". Remove
-the file after a change of settings: rows of two configurations cannot be compared.
+the file after a change of settings: rows of two configurations cannot be compared. The test part
+has been scored once with settings that do not ship; their rows were removed.
 
 Sharpness is that of the deployed network, the teacher. Intervals resample seeds and cases; with
 three seeds they are rough, and too narrow rather than too wide.
