@@ -49,7 +49,7 @@ def poisoned(seed: int) -> dict[str, dict[str, Tensor]]:
 
 
 def dim_handlers(network: nn.Module) -> list[Any]:
-    return [TeacherEMA(network), FDivergence(interval=1, calibration=1.0), SharpnessAware()]
+    return [TeacherEMA(network), FDivergence(interval=1), SharpnessAware()]
 
 
 # --- what is descended on

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from statistics import median
 
 import torch
 from monai.engines.utils import IterationEvents
@@ -24,6 +26,10 @@ ESTIMATORS = ("closed_form", "variational")
 LOG_ODDS_LIMIT = 8.0
 LOG_ODDS_BINS = 17
 
+# Of the gradient norms: their ratio varies tenfold from batch to batch, and the median of five
+# does not follow one that is nearly zero.
+MEASUREMENTS = 5
+
 
 class FDivergence:
     """Add ``D_f(P_labelled || P_unlabelled)`` to the loss of every step.
@@ -38,15 +44,25 @@ class FDivergence:
     * ``compare="features"``: the distribution of a pixel's features at ``layer``; in closed form
       the softmax over channels, averaged over pixels.
 
+    **The labelled side is the reference and has no gradient.** With a gradient on both sides the
+    nearest way to equal distributions is a student that is as unsure on labelled images as on the
+    others: the term then works against the supervised one all training long. Only the unlabelled
+    side moves, as in output-space alignment (Tsai et al., AdaptSegNet, CVPR 2018).
+
+    **A batch is no population.** Two draws of a few slices differ in how much organ they show, and
+    a divergence between them punishes that. In closed form each side is therefore a running mean
+    over steps, ``memory`` of the past and the rest of this step, whose part alone has a gradient.
+
     With ``estimator="variational"`` the divergence of predictions (log-odds) or features is the
     bound of Nguyen et al. (IEEE Trans. Inf. Theory 2010, as in f-DAL: Acuna et al., ICML 2021),
-    whose critic is trained beside the student by Adam, one step a step, on detached values.
+    whose critic is trained beside the student by Adam, one step a step, on detached values, and
+    remembers by itself.
 
-    **Weight 1 means something**: every ``interval`` steps of the first ``calibration`` share of the
-    training (and once at least, after ``interval`` steps) the term is scaled such that its gradient
-    norm over the student's weights equals that of the supervised term; then the scale stays.
-    Without it JS between batches is of the order of 0.001 and its weight has no meaning. The scale
-    is logged as ``scale_f_divergence``.
+    **Weight 1 means something**: the term is scaled such that its gradient norm over the student's
+    weights is ``weight`` times that of the supervised term. The ratio of the two norms is measured
+    every ``interval`` steps, the median of the last five measurements is the scale, logged as
+    ``scale_f_divergence``, and the term waits for the first. Without it JS between batches is of
+    the order of 0.001 and its weight has no meaning.
 
     DiM publishes neither which f, nor what is compared, nor the weight: all of it is our choice.
 
@@ -56,13 +72,14 @@ class FDivergence:
         compare: "proportion", "prediction" or "features".
         estimator: "closed_form" or "variational".
         weight: share of the supervised gradient norm, see above.
-        calibration: share of the training over which the scale is measured; 0 leaves scale 1.
-        interval: steps between two such measurements.
+        interval: steps between two measurements of the scale, which cost one backward pass a term;
+            0 leaves scale 1.
+        memory: share of the past in the running means, in [0, 1); 0.9 is about ten steps.
         layer: name of the module whose output (B, C, *S) is compared as features.
         critic_learning_rate: of Adam.
 
     Raises:
-        ConfigError: unknown name, or "proportion" with a critic.
+        ConfigError: unknown name, memory outside [0, 1), or "proportion" with a critic.
     """
 
     def __init__(
@@ -73,8 +90,8 @@ class FDivergence:
         compare: str = "prediction",
         estimator: str = "closed_form",
         weight: float = 0.1,
-        calibration: float = 0.1,
-        interval: int = 20,
+        interval: int = 50,
+        memory: float = 0.9,
         layer: str = "model.1",
         critic_learning_rate: float = 1e-3,
     ) -> None:
@@ -85,11 +102,14 @@ class FDivergence:
                 "class proportions have no variational form here",
                 expected="estimator closed_form, or compare prediction or features",
             )
+        if not 0 <= memory < 1:
+            raise ConfigError("memory of FDivergence", got=memory, expected="0 <= memory < 1")
         self.divergence = get_divergence(divergence, alpha)
         self.compare, self.estimator, self.layer = compare, estimator, layer
-        self.weight, self.calibration, self.interval = weight, calibration, interval
-        self.scale = 1.0
-        self._uncalibrated = True
+        self.weight, self.interval, self.memory = weight, interval, memory
+        self._ratios: deque[float] = deque(maxlen=MEASUREMENTS)
+        self._past: dict[str, Tensor] = {}
+        self._present: dict[str, Tensor] = {}
         self.critic: Critic | None = None
         self.critic_learning_rate = critic_learning_rate
         self._critic_optimizer: torch.optim.Optimizer | None = None
@@ -97,18 +117,20 @@ class FDivergence:
         self._compared: tuple[Tensor, Tensor] | None = None
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
-        """Add the term, calibrate it at the start, train the critic after every step."""
-        engine.add_term(NAME, self.term, self.weight)
+        """Add the term, scale it now and then, remember and train the critic after every step."""
+        engine.add_term(NAME, self.term, 0.0 if self.interval else self.weight)
         if self.compare == "features":
             bare = getattr(engine.network, "module", engine.network)
             module = dict(bare.named_modules()).get(self.layer)
             if module is None:
                 raise ConfigError("the network has no such layer", got=repr(self.layer))
             module.register_forward_hook(self._capture)
-        if self.calibration > 0:
+        if self.interval:
             engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._calibrate)
         if self.estimator == "variational":
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._train_critic)
+        else:
+            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._remember)
 
     def term(self, views: list[View], logits: list[Tensor]) -> Tensor | None:
         """Return the divergence of this step, None where one of the two sides is missing.
@@ -123,11 +145,28 @@ class FDivergence:
             sides[view.origin].append(value)
         if not (sides["labelled"] and sides["unlabelled"]):
             return None
-        labelled, unlabelled = (torch.cat(sides[o]).float() for o in ("labelled", "unlabelled"))
+        labelled = torch.cat(sides["labelled"]).detach().float()
+        unlabelled = torch.cat(sides["unlabelled"]).float()
         if self.estimator == "variational":
             return self._bound(self._samples(labelled), self._samples(unlabelled))
-        log_p, log_q = (self._distribution(v).clamp_min(1e-7).log() for v in (labelled, unlabelled))
+        log_p, log_q = (
+            self._pooled(side, self._distribution(values)).clamp_min(1e-7).log()
+            for side, values in (("labelled", labelled), ("unlabelled", unlabelled))
+        )
         return self.divergence.closed_form(log_p, log_q, dim=-1).mean()
+
+    def _pooled(self, side: str, present: Tensor) -> Tensor:
+        """Return the running mean up to and with this step's distribution."""
+        if side in self._past:
+            present = self.memory * self._past[side] + (1 - self.memory) * present
+        # The first pass of a step is remembered, not the one at perturbed weights.
+        self._present.setdefault(side, present.detach())
+        return present
+
+    def _remember(self) -> None:
+        # One step that is not finite must not stay in the mean for the rest of the run.
+        self._past |= {k: v for k, v in self._present.items() if all_finite(v.sum())}
+        self._present = {}
 
     def _bound(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
         critic = self._critic_for(labelled)
@@ -163,9 +202,7 @@ class FDivergence:
             self._captured.append(output)
 
     def _calibrate(self, engine: SemiSupervisedTrainer) -> None:
-        step, steps = engine.state.iteration, engine.state.max_epochs * engine.state.epoch_length
-        over = step > max(self.interval, self.calibration * steps)
-        if over or step % self.interval or NAME not in engine.live_terms:
+        if engine.state.iteration % self.interval or NAME not in engine.live_terms:
             return
         norms = gradient_norms(engine)
         both = torch.tensor([norms["supervised"], norms[NAME]], device=engine.state.device)
@@ -173,10 +210,11 @@ class FDivergence:
         average_tensors([both])
         ratio = float(both[0] / both[1])
         if math.isfinite(ratio):
-            self.scale = ratio if self._uncalibrated else 0.5 * self.scale + 0.5 * ratio
-            self._uncalibrated = False
-        engine.extra_terms[NAME] = (self.term, self.weight * self.scale)
-        engine.state.diagnostics[f"scale_{NAME}"] = self.scale
+            self._ratios.append(ratio)
+        if self._ratios:
+            scale = median(self._ratios)
+            engine.extra_terms[NAME] = (self.term, self.weight * scale)
+            engine.state.diagnostics[f"scale_{NAME}"] = scale
 
     def _critic_for(self, samples: Tensor) -> Critic:
         if self.critic is None:
@@ -213,12 +251,11 @@ def log_odds(logits: Tensor) -> Tensor:
     Returns:
         (B, K - 1, *S).
     """
-    everything = torch.logsumexp(logits, dim=1, keepdim=True)
     others = [
         torch.logsumexp(logits[:, [j for j in range(logits.shape[1]) if j != k]], dim=1)
         for k in range(1, logits.shape[1])
     ]
-    return (logits[:, 1:] - everything) - (torch.stack(others, dim=1) - everything)
+    return logits[:, 1:] - torch.stack(others, dim=1)
 
 
 def log_odds_histograms(logits: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def dim(
     """Train on the batches of this rank; without an estimator there is no divergence."""
     network = make_network()
     teacher = TeacherEMA(network)
-    divergence = FDivergence(estimator=estimator or "closed_form", interval=1, calibration=1.0)
+    divergence = FDivergence(estimator=estimator or "closed_form", interval=1)
     path = Record(lambda engine: state_of(network))
     losses = Record(lambda engine: float(engine.state.output[0]["loss"]))
     trainer = make_trainer(

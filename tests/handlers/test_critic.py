@@ -45,7 +45,7 @@ def odds_batch(labelled: list[float], unlabelled: list[float]) -> dict[str, dict
 def test_a_trained_critic_comes_near_the_closed_form_from_below(name: str) -> None:
     # Integers are bin centres: the histogram is the exact distribution.
     batch = odds_batch([-4.0, 0.0, 0.0, 4.0] * 2, [-4.0, -4.0, -4.0, 4.0] + [0.0] * 4)
-    handler = FDivergence(name, estimator="variational", calibration=0, critic_learning_rate=0.02)
+    handler = FDivergence(name, estimator="variational", interval=0, critic_learning_rate=0.02)
     bounds = Record(lambda engine: float(engine.state.output[0]["terms"]["f_divergence"]))
     trainer = make_trainer(Odds(), [batch] * 250, handler, bounds, method=BothKinds(), lr=0.0)
     trainer.run()
@@ -59,7 +59,7 @@ def test_a_trained_critic_comes_near_the_closed_form_from_below(name: str) -> No
 
 
 def test_the_students_optimizer_leaves_the_critic_alone() -> None:
-    handler = FDivergence(estimator="variational", calibration=0, critic_learning_rate=0.0)
+    handler = FDivergence(estimator="variational", interval=0, critic_learning_rate=0.0)
     network = make_network()
     critics = Record(lambda engine: state_of(handler.critic))
     gradients = Record(lambda engine: [w.grad for w in handler.critic.parameters()])
@@ -72,16 +72,16 @@ def test_the_students_optimizer_leaves_the_critic_alone() -> None:
 
 
 def test_the_student_learns_through_the_critic() -> None:
-    handler = FDivergence("kl", estimator="variational", weight=1.0, calibration=0)
+    handler = FDivergence("kl", estimator="variational", weight=1.0, interval=0)
     sides = [Odds(0.5)(torch.full((1, 1, 4, 4), value)) for value in (1.0, -1.0)]
     value = handler.term(views_of("labelled", "unlabelled", size=1), sides)
     assert value is not None
-    gradients = torch.autograd.grad(value, sides)
-    assert all(float(gradient.abs().sum()) > 0 for gradient in gradients)
+    (gradient,) = torch.autograd.grad(value, sides[1:])
+    assert float(gradient.abs().sum()) > 0
 
 
 def test_a_new_critic_draws_nothing_from_the_students_random_stream() -> None:
-    handler = FDivergence(estimator="variational", calibration=0)
+    handler = FDivergence(estimator="variational", interval=0)
     state = torch.get_rng_state()
     handler.term(views_of("labelled", "unlabelled"), [logits_of(0), logits_of(1)])
     assert handler.critic is not None

@@ -100,28 +100,77 @@ def test_equal_sides_have_neither_value_nor_gradient(name: str, compare: str) ->
     sides = [logits_of(0, spread=1.0).requires_grad_() for _ in range(2)]
     value = FDivergence(name, compare=compare).term(views_of("labelled", "unlabelled"), sides)
     assert value is not None
-    gradients = torch.autograd.grad(value, sides)
+    (gradient,) = torch.autograd.grad(value, sides[1:])
     assert abs(value.item()) < 1e-6
-    assert all(float(gradient.abs().max()) < 1e-6 for gradient in gradients)
+    assert float(gradient.abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("compare", ["prediction", "proportion"])
 @pytest.mark.parametrize("name", NAMES)
-def test_descent_on_the_term_draws_both_sides_together(name: str, compare: str) -> None:
-    sides = [
+def test_descent_draws_the_unlabelled_side_to_the_labelled_one(name: str, compare: str) -> None:
+    labelled, unlabelled = (
         logits_of(0, spread=1.0) + torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1) * shift
         for shift in (1.0, -1.0)
-    ]
-    sides = [side.requires_grad_() for side in sides]
+    )
+    unlabelled = unlabelled.requires_grad_()
     handler = FDivergence(name, compare=compare)
     views = views_of("labelled", "unlabelled")
-    value = handler.term(views, sides)
+    value = handler.term(views, [labelled, unlabelled])
     assert value is not None
-    gradients = torch.autograd.grad(value, sides)
-    step = 1e-2 / max(float(g.norm()) for g in gradients)
-    nearer = handler.term(views, [s - step * g for s, g in zip(sides, gradients, strict=True)])
+    (gradient,) = torch.autograd.grad(value, [unlabelled])
+    moved = unlabelled - 1e-2 / float(gradient.norm()) * gradient
+    nearer = handler.term(views, [labelled, moved])
     assert nearer is not None
     assert 0 < nearer.item() < value.item()
+
+
+@pytest.mark.parametrize("estimator", ["closed_form", "variational"])
+def test_the_labelled_side_is_the_reference_and_stays(estimator: str) -> None:
+    sides = [logits_of(seed).requires_grad_() for seed in range(2)]
+    value = FDivergence(estimator=estimator).term(views_of("labelled", "unlabelled"), sides)
+    assert value is not None
+    labelled, unlabelled = torch.autograd.grad(value, sides, allow_unused=True)
+    assert labelled is None
+    assert unlabelled is not None
+    assert float(unlabelled.abs().max()) > 0
+
+
+# --- the memory
+
+
+def divergences(memory: float, seeds: list[int], *handlers: Any) -> list[float]:
+    """The term in a training that does not move, on the batches of these seeds."""
+    seen = Record(lambda engine: float(engine.state.output[0]["terms"]["f_divergence"]))
+    handler = FDivergence(memory=memory, interval=0)
+    batches = [make_batch(seed) for seed in seeds]
+    all_handlers = [handler, *handlers, seen]
+    make_trainer(make_network(), batches, *all_handlers, method=BothKinds(), lr=0.0).run()
+    return seen.seen
+
+
+def test_both_sides_are_running_means_over_steps() -> None:
+    network, means = make_network(), {}
+    seeds, expected = [0, 1, 2], []
+    for seed in seeds:
+        batch = make_batch(seed)
+        for side in ("labelled", "unlabelled"):
+            with torch.no_grad():
+                present = odds_histogram(network(batch[side]["strong"]).numpy())
+            means[side] = 0.75 * means[side] + 0.25 * present if side in means else present
+        expected.append(jensen_shannon(means["labelled"], means["unlabelled"]))
+    np.testing.assert_allclose(divergences(0.75, seeds), expected, rtol=5e-3)  # float32
+
+
+def test_memory_takes_the_chance_of_a_batch_out() -> None:
+    """Both sides are drawn alike, so what a divergence finds between them is chance."""
+    seeds = list(range(20))
+    assert np.mean(divergences(0.9, seeds)[-5:]) < 0.3 * np.mean(divergences(0.0, seeds)[-5:])
+
+
+def test_a_second_pass_is_not_remembered() -> None:
+    seeds = [0, 1, 2]
+    twice = divergences(0.5, seeds, SharpnessAware(rho=0.5, not_perturbed=[]))
+    np.testing.assert_allclose(twice, divergences(0.5, seeds), rtol=1e-6)
 
 
 # --- features
@@ -137,7 +186,7 @@ def feature_trainer(network: nn.Module, handler: FDivergence, joint: bool = True
 def test_features_are_those_of_the_layer_view_by_view(joint: bool) -> None:
     network = make_network()
     trainer = feature_trainer(
-        network, FDivergence("js", compare="features", layer="2", calibration=0), joint
+        network, FDivergence("js", compare="features", layer="2", interval=0), joint
     )
     trainer.run()
     batch = make_batch(0)
@@ -150,7 +199,7 @@ def test_features_are_those_of_the_layer_view_by_view(joint: bool) -> None:
 
 def test_features_of_other_forward_passes_are_not_kept() -> None:
     network = make_network()
-    handler = FDivergence(compare="features", layer="2", calibration=0)
+    handler = FDivergence(compare="features", layer="2", interval=0)
     trainer = feature_trainer(network, handler)
     image = torch.zeros(5, 1, 8, 8)
     network.eval()(image)
@@ -173,28 +222,37 @@ def test_a_layer_that_is_not_there_is_refused() -> None:
 def test_the_weight_is_the_share_of_the_supervised_gradient(weight: float) -> None:
     batches = [make_batch(0)] * 3
     shares = Record(lambda engine: dict(engine.state.diagnostics))
-    handler = FDivergence(weight=weight, calibration=1.0, interval=1)
-    handlers = [GradientShares(interval=1), handler, shares]
-    make_trainer(make_network(), batches, *handlers, method=BothKinds(), lr=0.0).run()
+    handlers = [GradientShares(interval=1), FDivergence(weight=weight, interval=1, memory=0.0)]
+    make_trainer(make_network(), batches, *handlers, shares, method=BothKinds(), lr=0.0).run()
     last = shares.seen[-1]
     np.testing.assert_allclose(
         last["share_f_divergence"] / last["share_supervised"], weight, rtol=1e-4
     )
-    np.testing.assert_allclose(last["scale_f_divergence"], handler.scale)
-    assert not math.isclose(handler.scale, 1.0, rel_tol=0.1)  # there was something to calibrate
+    # There was something to scale.
+    assert not math.isclose(last["scale_f_divergence"], 1.0, rel_tol=0.1)
 
 
-def test_the_scale_stays_after_the_calibration() -> None:
-    handler = FDivergence(calibration=0.5, interval=1)
-    scales = Record(lambda engine: handler.scale)
-    batches = [make_batch(seed) for seed in range(6)]
-    make_trainer(make_network(), batches, handler, scales, method=BothKinds()).run()
-    assert len(set(scales.seen[:3])) == 3
-    assert len(set(scales.seen[2:])) == 1
+def test_the_scale_follows_the_training_and_not_a_single_step() -> None:
+    seen = Record(
+        lambda engine: (
+            engine.state.diagnostics["scale_f_divergence"],
+            engine.state.coefficients["f_divergence"],
+        )
+    )
+    ratios = Record(lambda engine: list(handler._ratios))
+    handler = FDivergence(weight=0.5, interval=1)
+    batches = [make_batch(seed) for seed in range(8)]
+    make_trainer(make_network(), batches, handler, seen, ratios, method=BothKinds()).run()
+    every = [step[-1] for step in ratios.seen]
+    expected = [float(np.median(every[max(0, n - 5) : n])) for n in range(1, 9)]
+    scales, coefficients = zip(*seen.seen, strict=True)
+    np.testing.assert_allclose(scales, expected, rtol=1e-6)
+    # Silent until measured; a step is weighted by what the steps before it measured.
+    np.testing.assert_allclose(coefficients, [0.0, *(0.5 * scale for scale in expected[:-1])])
 
 
-def test_without_calibration_the_weight_is_the_factor() -> None:
-    handler = FDivergence(weight=0.3, calibration=0)
+def test_without_measurements_the_weight_is_the_factor() -> None:
+    handler = FDivergence(weight=0.3, interval=0)
     trainer = make_trainer(make_network(), [make_batch(0)] * 2, handler, method=BothKinds())
     trainer.run()
     assert trainer.state.coefficients["f_divergence"] == 0.3
@@ -204,13 +262,13 @@ def test_without_calibration_the_weight_is_the_factor() -> None:
 def test_a_step_that_is_not_finite_spoils_neither_scale_nor_critic(estimator: str) -> None:
     poisoned = make_batch(1)
     poisoned["labelled"]["strong"].fill_(float("nan"))
-    handler = FDivergence(estimator=estimator, calibration=1.0, interval=1)
+    handler = FDivergence(estimator=estimator, interval=1)
     network = make_network()
     batches = [make_batch(0), poisoned, make_batch(2)]
     trainer = make_trainer(network, batches, SharpnessAware(), handler, method=BothKinds())
     trainer.run()
     assert trainer.state.skipped_steps == 1
-    assert math.isfinite(handler.scale)
+    assert math.isfinite(trainer.state.coefficients["f_divergence"])
     assert math.isfinite(float(trainer.state.output[0]["loss"]))
     if handler.critic is not None:
         assert all(torch.isfinite(weight).all() for weight in handler.critic.parameters())
@@ -225,6 +283,7 @@ def test_unknown_settings_are_refused() -> None:
         {"compare": "pixels"},
         {"estimator": "closed"},
         {"compare": "proportion", "estimator": "variational"},
+        {"memory": 1.0},
     ):
         with pytest.raises(ConfigError):
             FDivergence(**settings)
