@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Log-odds beyond this are one bin: at 8 the probability is 0.9997.
+LOG_ODDS_LIMIT = 8.0
+LOG_ODDS_BINS = 17
+
 
 @dataclass(frozen=True)
 class View:
@@ -98,3 +102,37 @@ def sigmoid_ramp(progress: float, *, length: float = 1.0, steepness: float = 5.0
     """
     remaining = 1.0 - min(progress / length, 1.0) if length > 0 else 0.0
     return math.exp(-steepness * remaining * remaining)
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Return log(p / (1 - p)) of each foreground class.
+
+    Args:
+        logits: (B, K, *S).
+
+    Returns:
+        (B, K - 1, *S).
+    """
+    others = [
+        torch.logsumexp(logits[:, [j for j in range(logits.shape[1]) if j != k]], dim=1)
+        for k in range(1, logits.shape[1])
+    ]
+    return logits[:, 1:] - torch.stack(others, dim=1)
+
+
+def log_odds_histograms(logits: Tensor) -> Tensor:
+    """Return, for each foreground class, the histogram of the pixels' log-odds.
+
+    A value between two bin centres counts for both in proportion, so the histogram has a gradient.
+
+    Args:
+        logits: (B, K, *S).
+
+    Returns:
+        (K - 1, 17), each row summing to 1.
+    """
+    odds = log_odds(logits).transpose(0, 1).flatten(1).clamp(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
+    centres = torch.linspace(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT, LOG_ODDS_BINS, device=odds.device)
+    width = centres[1] - centres[0]
+    share = (1 - (odds[..., None] - centres).abs() / width).clamp_min(0)
+    return share.mean(dim=1)

@@ -15,16 +15,12 @@ from dim_monai.divergence import Critic, get_divergence
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import ConfigError
 from dim_monai.handlers.gradient_shares import gradient_norms
-from dim_monai.objectives import View
+from dim_monai.objectives import LOG_ODDS_LIMIT, View, log_odds, log_odds_histograms
 from dim_monai.sharpness import global_norm
 
 NAME = "f_divergence"
 COMPARE = ("proportion", "prediction", "features")
 ESTIMATORS = ("closed_form", "variational")
-
-# Log-odds beyond this are one bin: at 8 the probability is 0.9997.
-LOG_ODDS_LIMIT = 8.0
-LOG_ODDS_BINS = 17
 
 # Of the gradient norms: their ratio varies tenfold from batch to batch, and the median of five
 # does not follow one that is nearly zero.
@@ -240,40 +236,6 @@ class FDivergence:
         # One batch that is not finite must not spoil the critic for the rest of the run.
         if all_finite(global_norm(gradients)):
             self._critic_optimizer.step()
-
-
-def log_odds(logits: Tensor) -> Tensor:
-    """Return log(p / (1 - p)) of each foreground class.
-
-    Args:
-        logits: (B, K, *S).
-
-    Returns:
-        (B, K - 1, *S).
-    """
-    others = [
-        torch.logsumexp(logits[:, [j for j in range(logits.shape[1]) if j != k]], dim=1)
-        for k in range(1, logits.shape[1])
-    ]
-    return logits[:, 1:] - torch.stack(others, dim=1)
-
-
-def log_odds_histograms(logits: Tensor) -> Tensor:
-    """Return, for each foreground class, the histogram of the pixels' log-odds.
-
-    A value between two bin centres counts for both in proportion, so the histogram has a gradient.
-
-    Args:
-        logits: (B, K, *S).
-
-    Returns:
-        (K - 1, 17), each row summing to 1.
-    """
-    odds = log_odds(logits).transpose(0, 1).flatten(1).clamp(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
-    centres = torch.linspace(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT, LOG_ODDS_BINS, device=odds.device)
-    width = centres[1] - centres[0]
-    share = (1 - (odds[..., None] - centres).abs() / width).clamp_min(0)
-    return share.mean(dim=1)
 
 
 def _one_of(name: str, got: str, allowed: tuple[str, ...]) -> None:
