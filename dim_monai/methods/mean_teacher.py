@@ -20,7 +20,7 @@ class MeanTeacher:
     :class:`MiDSS` only by the mixing.
 
     Attributes:
-        threshold: trust a pixel whose largest probability exceeds this.
+        threshold: of :func:`pseudo_label`.
         ramp_length: share of the training over which the term grows to its full weight.
         weight: full weight of the term.
     """

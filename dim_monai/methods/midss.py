@@ -25,12 +25,13 @@ class MiDSS:
       pseudo-label (SymGD).
 
     Deviations: lam is multiplied by the trust that the teacher earns on the labelled images
-    (:func:`trust_in_teacher`); the labelled image has its photometric augmentation in the
-    supervised term, as in every method here; the teacher runs in evaluation mode and the student's
-    views go through in one batch (see ``SemiSupervisedTrainer``).
+    (:func:`trust_in_teacher`); no class is asked for more confidence than its average pixel has
+    (:func:`pseudo_label`); the labelled image has its photometric augmentation in the supervised
+    term, as in every method here; the teacher runs in evaluation mode and the student's views go
+    through in one batch (see ``SemiSupervisedTrainer``).
 
     Attributes:
-        threshold: trust a pixel whose largest probability exceeds this (MiDSS: 0.95).
+        threshold: of :func:`pseudo_label` (MiDSS: 0.95).
         ramp_length: share of the training over which lam grows to ``weight`` (MiDSS: 1).
         weight: full value of lam, for a teacher that is right on the labelled images.
         amplitude_width: half width of the exchanged frequencies, share of the image (MiDSS: 0.01).

@@ -58,7 +58,10 @@ def relative_probability(images: np.ndarray) -> np.ndarray:
 
 
 def decide(probability: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    return probability > 0.5, np.maximum(probability, 1 - probability) > threshold
+    """Return class and trust, for two classes: surer than the threshold or the class's mean."""
+    label, largest = probability > 0.5, np.maximum(probability, 1 - probability)
+    means = np.array([largest[label == k].mean() for k in (False, True)])
+    return label, largest > np.minimum(means, threshold)[label.astype(int)]
 
 
 def batch(shape: tuple[int, ...] = SHAPES[0], labelled: int = 3, unlabelled: int = 3) -> Batch:
