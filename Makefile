@@ -1,19 +1,28 @@
 # make test, make demo, ... on any machine with Python 3.11 or newer and its venv module.
 PYTHON ?= python3
+BUNDLE ?= dim_prostate
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+LABEL_BIN := .venv-label/bin
+LABEL_INSTALLED := .venv-label/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo label test test-label check clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
-demo: $(INSTALLED) ## train, evaluate and segment synthetic prostates, then write a report
-	$(BIN)/python -m dim_monai.demo
+demo: $(INSTALLED) ## train, evaluate and segment synthetic images; also BUNDLE=dim_fundus
+	$(BIN)/python -m dim_monai.demo --bundle $(BUNDLE)
+
+label: $(LABEL_INSTALLED) ## serve to MONAI Label clients: STUDIES=DIR; also BUNDLE=dim_fundus, MODEL=demo
+	$(LABEL_BIN)/python -m dim_monai.label --studies "$(STUDIES)" --bundle "$(BUNDLE)" --model "$(MODEL)"
 
 test: $(INSTALLED) ## run the tests; those on real images need DIM_TEST_DATA
 	$(BIN)/python -m pytest -q
+
+test-label: $(LABEL_INSTALLED) ## run laws, bundles and the server with the versions of MONAI Label
+	$(LABEL_BIN)/python -m pytest -q tests/laws tests/bundles tests/inference tests/label
 
 check: $(INSTALLED) ## lint, format, types, spelling; changes nothing
 	$(BIN)/ruff check
@@ -31,4 +40,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ".[dev,tracking]"
+	touch $@
+
+# MONAI Label wants versions of its own. torch comes first: sam2, which it requires, imports it while
+# it is built, and an isolated build would fetch another torch.
+$(LABEL_INSTALLED): pyproject.toml constraints-label.txt
+	$(PYTHON) -m venv .venv-label
+	$(LABEL_BIN)/python -m pip install -q -c constraints-label.txt setuptools wheel torch torchvision
+	SAM2_BUILD_CUDA=0 $(LABEL_BIN)/python -m pip install -q -c constraints-label.txt --no-build-isolation -e ".[label]"
 	touch $@

@@ -11,7 +11,12 @@ import pytest
 import dim_monai
 
 MODULES = [m.name for m in pkgutil.walk_packages(dim_monai.__path__, "dim_monai.")]
-WITH_EXAMPLES = {"dim_monai.divergence", "dim_monai.files", "dim_monai.metrics"}
+WITH_EXAMPLES = {
+    "dim_monai.divergence",
+    "dim_monai.files",
+    "dim_monai.cup_to_disc",
+    "dim_monai.metrics.case",
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -8,24 +8,57 @@ patient stands on two sides of training, validation and test.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn, cast
 
-from dim_monai.dicom.series import case_name, find_cases, is_nifti
+from dim_monai.data.datalist_json import (
+    DATALIST_NAME,
+    ENTRY_KEYS,
+    FACT_KEYS,
+    HASH_KEYS,
+    LISTS,
+    UNKNOWN_DOMAIN,
+    Entry,
+    Fact,
+    files_of,
+    is_list_of,
+    make_entry,
+    parse_list,
+    read_json,
+    refuse_unknown_keys,
+)
+from dim_monai.data.kinds import Kind, get_kind
+from dim_monai.data.prepare.plain import match_plain
+from dim_monai.data.prepare.split import NOTHING_SELECTED, draw, too_few
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.files import atomic_write
 
-Entry = dict[str, str]
+__all__ = [
+    "DATALIST_NAME",
+    "ENTRY_KEYS",
+    "FACT_KEYS",
+    "HASH_KEYS",
+    "LISTS",
+    "SELECTED_ON_TEST",
+    "UNKNOWN_DOMAIN",
+    "Datalist",
+    "Entry",
+    "Fact",
+    "TrainingData",
+    "hashed",
+    "load_saved_datalist",
+    "open_datalist",
+    "require_consistent",
+    "save_datalist",
+    "was_prepared",
+]
 
-LISTS = ("labeled", "unlabeled", "validation", "test")
-ENTRY_KEYS = ("image", "label", "domain", "case", "patient")
-DATALIST_NAME = "datalist.json"
-UNKNOWN_DOMAIN = "unknown"
+SELECTED_ON_TEST = "selected on test data"
+"""How the note begins that a data list of the reference protocol carries."""
 
 _SIDES = {
     "labeled": "training",
@@ -33,8 +66,6 @@ _SIDES = {
     "validation": "validation",
     "test": "test",
 }
-_NOT_SELECTED = "nothing was selected"
-_PATIENTS_FOR_VALIDATION = 3  # with two, one case would train and one would select: both too thin
 
 
 @dataclass(frozen=True)
@@ -44,6 +75,7 @@ class TrainingData:
     labeled: tuple[Entry, ...]
     unlabeled: tuple[Entry, ...]
     validation: tuple[Entry, ...]
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def test(self) -> NoReturn:
@@ -58,9 +90,10 @@ class TrainingData:
 class Datalist:
     """The four lists of a data set, and how they were obtained.
 
-    An entry is a dictionary of strings: ``image`` (absolute path of a NIfTI file or of the folder
-    of one DICOM series), ``label`` (absolute path of a NIfTI file; absent in ``unlabeled``),
-    ``domain`` (site or scanner), ``case`` (its name, unique in its domain) and ``patient``.
+    An entry is a dictionary of strings: ``image`` (absolute path of a file, or of the folder of
+    one DICOM series), ``label`` (absolute path of a file; absent in ``unlabeled``), ``domain``
+    (site, scanner or camera), ``case`` (its name, unique in its domain) and ``patient``. It holds
+    no hash: MONAI takes every key of an item that begins with "image_" for metadata.
 
     Attributes:
         labeled: cases whose labels train the network.
@@ -69,6 +102,9 @@ class Datalist:
         test: labelled cases that only the evaluation opens; may be empty.
         source: how the lists were obtained, in words.
         notes: what a reader of the results must know about the lists.
+        facts: how the lists were made, by `FACT_KEYS`; empty unless they were prepared.
+        sha256: of the files of an image or label, in the order of their names, by its path; empty
+            unless they were prepared.
     """
 
     labeled: tuple[Entry, ...]
@@ -77,10 +113,29 @@ class Datalist:
     test: tuple[Entry, ...]
     source: str
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     def for_training(self) -> TrainingData:
         """Return the lists without the test cases."""
-        return TrainingData(self.labeled, self.unlabeled, self.validation)
+        lists = (self.labeled, self.unlabeled, self.validation)
+        seen = {entry[key] for entries in lists for entry in entries for key in files_of(entry)}
+        known = {path: digest for path, digest in self.sha256.items() if path in seen}
+        return TrainingData(*lists, sha256=known)
+
+
+def hashed(lists: Datalist | TrainingData, name: str) -> tuple[Entry, ...]:
+    """Return the entries of one list with the hashes that are known, by `HASH_KEYS`."""
+    entries: tuple[Entry, ...] = getattr(lists, name)
+    return tuple(
+        entry
+        | {
+            HASH_KEYS[key]: lists.sha256[entry[key]]
+            for key in files_of(entry)
+            if entry[key] in lists.sha256
+        }
+        for entry in entries
+    )
 
 
 def open_datalist(
@@ -89,13 +144,15 @@ def open_datalist(
     seed: int = 0,
     validation_fraction: float = 0.2,
     domain_of_plain: str = UNKNOWN_DOMAIN,
+    kind: str = "volume",
 ) -> Datalist:
     """Return the data list of a folder; read its ``datalist.json`` or draw one. Write nothing.
 
     With a ``datalist.json`` the lists are taken from it (see `load_saved_datalist` for the format;
     paths may be relative to the folder) and the other arguments have no effect. Without one the
-    folder holds ``images/[domain/]case`` and ``labels/[domain/]case.nii.gz``, a case being a NIfTI
-    file or the folder of one DICOM series. Then an image without a label is unlabelled, the test
+    folder holds ``images/[domain/]case`` and ``labels/[domain/]case``, a case being a NIfTI file or
+    the folder of one DICOM series with a NIfTI label, or a photograph with a PNG or TIFF mask,
+    whatever their suffixes. Then an image without a label is unlabelled, the test
     list is empty, and whole patients are drawn for validation: ``round(validation_fraction * n)``
     of the ``n`` labelled patients, at least one and never all, and none where ``n < 3``. The draw
     ranks patients by a SHA-256 of seed and name, so that it depends on neither the order of the
@@ -110,9 +167,10 @@ def open_datalist(
         seed: of the draw in the plain layout.
         validation_fraction: of the labelled patients, in (0, 1); 0.2 is the usual fifth.
         domain_of_plain: domain of the cases that stand directly in ``images/``.
+        kind: of the cases in the plain layout, "volume" or "photograph".
 
     Raises:
-        ConfigError: ``validation_fraction`` is out of range.
+        ConfigError: ``validation_fraction`` is out of range, or there is no such kind.
         DataError: the folder, its ``datalist.json`` or its layout cannot be used.
     """
     if not 0 < validation_fraction < 1:
@@ -126,21 +184,45 @@ def open_datalist(
         datalist = load_saved_datalist(root / DATALIST_NAME)
         reason = f"{DATALIST_NAME} lists no validation case"
     else:
-        datalist = _draw(root, seed, validation_fraction, domain_of_plain)
-        reason = (
-            f"{len(datalist.labeled)} labelled patients are too few for a validation set, "
-            f"which takes {_PATIENTS_FOR_VALIDATION}"
-        )
-    if datalist.validation or any(note.startswith(_NOT_SELECTED) for note in datalist.notes):
+        datalist = _draw(root, seed, validation_fraction, domain_of_plain, get_kind(kind))
+        reason = too_few(len(datalist.labeled))
+    said = any(note.startswith((NOTHING_SELECTED, SELECTED_ON_TEST)) for note in datalist.notes)
+    if datalist.validation or said:
         return datalist
-    return replace(datalist, notes=(*datalist.notes, f"{_NOT_SELECTED}: {reason}"))
+    return replace(datalist, notes=(*datalist.notes, f"{NOTHING_SELECTED}: {reason}"))
 
 
-def save_datalist(path: str | os.PathLike[str], datalist: Datalist) -> None:
-    """Write ``datalist`` as JSON, atomically; `load_saved_datalist` returns an equal one."""
+def save_datalist(
+    path: str | os.PathLike[str], datalist: Datalist, *, relative_to: Path | None = None
+) -> None:
+    """Write ``datalist`` as JSON, atomically; `load_saved_datalist` returns an equal one.
+
+    Args:
+        path: the file to write or replace.
+        datalist: with absolute paths.
+        relative_to: the folder in which the file will stand; paths under the same top folder are
+            written relative to it, so that data and list can be moved together. None writes
+            absolute paths.
+    """
+
+    def named(entry: Entry) -> Entry:
+        paths = {key: _relative(entry[key], relative_to) for key in files_of(entry)}
+        return {**entry, **paths}
+
+    document: dict[str, object] = dict(datalist.facts)
+    document |= {name: [named(entry) for entry in hashed(datalist, name)] for name in LISTS}
+    document |= {"source": datalist.source, "notes": list(datalist.notes)}
     with atomic_write(Path(path), "w") as stream:
-        json.dump(asdict(datalist), stream, indent=2)
+        json.dump(document, stream, indent=2)
         stream.write("\n")
+
+
+def was_prepared(path: Path) -> bool:
+    """Whether ``path`` is a data list that says from which layout it was prepared."""
+    try:
+        return "layout" in read_json(path)
+    except DataError:
+        return False
 
 
 def load_saved_datalist(path: str | os.PathLike[str]) -> Datalist:
@@ -150,118 +232,62 @@ def load_saved_datalist(path: str | os.PathLike[str]) -> Datalist:
     and ``test``, and optionally ``source`` and ``notes``. Each entry is an object with ``image``,
     with ``label`` (in every list but ``unlabeled``), and optionally with ``domain`` (default
     "unknown"), ``case`` (default: the name of the image) and ``patient`` (default: domain/case).
-    Relative paths start at the folder of the file.
+    Relative paths start at the folder of the file. A prepared file also holds `FACT_KEYS`, and
+    `HASH_KEYS` in its entries, which come back apart from them.
 
     Raises:
         DataError: the file is not such an object, names a file that does not exist, holds no
             labelled case, or puts an image, case or patient in two places.
     """
     path = Path(os.path.abspath(path))
-    document = _read_json(path)
-    _refuse_unknown_keys(document, (*LISTS, "source", "notes"), path, "data list")
-    lists = {name: _parse_list(document, name, path) for name in LISTS}
-    _refuse_contradictions(lists, path)
+    document = read_json(path)
+    refuse_unknown_keys(document, (*LISTS, "source", "notes", *FACT_KEYS), path, "data list")
+    lists = {name: parse_list(document, name, path) for name in LISTS}
+    facts = {key: document[key] for key in FACT_KEYS if key in document}
     source, notes = document.get("source", path.name), document.get("notes", [])
-    if not isinstance(source, str) or not _is_list_of(notes, str):
+    if not isinstance(source, str) or not is_list_of(notes, str):
         raise DataError(
             "malformed data list", file=path, expected='"source" a string, "notes" a list of them'
         )
-    return Datalist(**lists, source=source, notes=tuple(cast(list[str], notes)))
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    def refuse_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        keys = [key for key, _ in pairs]
-        if repeated := sorted({key for key in keys if keys.count(key) > 1}):
-            raise DataError("repeated key in data list", file=path, got=", ".join(repeated))
-        return dict(pairs)
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = json.loads(text, object_pairs_hook=refuse_repeated_keys)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise DataError("malformed JSON", file=path, got=f"{error.msg} at {where}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("data list cannot be read", file=path, got=error) from error
-    if not isinstance(document, dict):
-        raise DataError("malformed data list", file=path, expected="an object with four lists")
-    return document
-
-
-def _parse_list(document: Mapping[str, object], name: str, file: Path) -> tuple[Entry, ...]:
-    raw = document.get(name, [])
-    if not _is_list_of(raw, dict):
-        raise DataError("malformed data list", file=file, expected=f'"{name}" a list of objects')
-    entries = cast(list[dict[str, object]], raw)
-    return tuple(
-        _parse_entry(entry, name, f"{name}[{index}]", file) for index, entry in enumerate(entries)
+    for key, fact in facts.items():
+        if not isinstance(fact, Fact):
+            raise DataError("malformed data list", file=path, expected=f'"{key}" a text or number')
+    datalist = Datalist(
+        **{name: tuple(map(_without_hashes, entries)) for name, entries in lists.items()},
+        source=source,
+        notes=tuple(cast(list[str], notes)),
+        facts=cast(dict[str, Fact], facts),
+        sha256={
+            entry[key]: entry[HASH_KEYS[key]]
+            for entries in lists.values()
+            for entry in entries
+            for key in files_of(entry)
+            if HASH_KEYS[key] in entry
+        },
     )
+    require_consistent(datalist, path)
+    return datalist
 
 
-def _parse_entry(raw: Mapping[str, object], name: str, where: str, file: Path) -> Entry:
-    _refuse_unknown_keys(raw, ENTRY_KEYS, file, where)
-    for key, value in raw.items():
-        if not isinstance(value, str) or not value:
-            raise DataError(
-                f"malformed {where}", file=file, got=f"{key} {value!r}", expected="a string"
-            )
-    entry = cast(Mapping[str, str], raw)
-    paths = {key: file.parent / entry[key] for key in ("image", "label") if key in entry}
-    if "image" not in paths:
-        raise DataError(f"{where} has no image", file=file, do='give its path as "image"')
-    if name != "unlabeled" and "label" not in paths:
-        raise DataError(
-            f"{where} has no label",
-            file=file,
-            got=entry["image"],
-            do='give its path as "label", or list the case under "unlabeled"',
-        )
-    if name == "unlabeled" and "label" in paths:
-        raise DataError(
-            f"{where} has a label",
-            file=file,
-            got=entry["label"],
-            do='list the case under "labeled", or take the label out: it would not be used',
-        )
-    for key, path in paths.items():
-        if not (path.exists() if key == "image" else path.is_file()):
-            raise DataError(f"{key} of {where} does not exist", file=path, do=f"mend {file}")
-    return _entry(**{**entry, **{key: os.path.abspath(path) for key, path in paths.items()}})
+def require_consistent(datalist: Datalist, file: Path) -> None:
+    """Refuse lists that no workflow could use.
 
+    Args:
+        datalist: the lists.
+        file: where they come from, for messages.
 
-def _entry(*, image: str, domain: str = UNKNOWN_DOMAIN, **given: str) -> Entry:
-    """Complete an entry; the key order is that of ``ENTRY_KEYS``."""
-    case = given.get("case", case_name(image))
-    for name in (domain, case):  # both become parts of the paths of results
-        if name in {".", ".."} or set("/\\") & set(name) or not name.isprintable():
-            raise DataError("name cannot be used in a path", file=image, got=repr(name))
-    complete = {"patient": f"{domain}/{case}", **given}
-    complete |= {"image": image, "domain": domain, "case": case}
-    return {key: complete[key] for key in ENTRY_KEYS if key in complete}
-
-
-def _refuse_unknown_keys(found: Iterable[str], known: Sequence[str], file: Path, what: str) -> None:
-    for key in found:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            raise DataError(
-                f"unknown key in {what}",
-                file=file,
-                got=repr(key),
-                expected=f"one of {', '.join(known)}",
-                do=f"did you mean {close[0]!r}?" if close else None,
-            )
-
-
-def _refuse_contradictions(lists: Mapping[str, Sequence[Entry]], file: Path) -> None:
-    """Refuse an image or a case that stands twice, a patient on two sides, no labelled case."""
+    Raises:
+        DataError: a case or image stands twice, a patient on two sides, a name cannot be part of a
+            path, or there is no labelled case.
+    """
+    lists: dict[str, tuple[Entry, ...]] = {name: getattr(datalist, name) for name in LISTS}
     images: dict[str, str] = {}
     cases: dict[tuple[str, str], str] = {}
     patients: dict[str, str] = {}
     for name in LISTS:
         for index, entry in enumerate(lists[name]):
             where = f"{name}[{index}]"
+            _require_path_names(entry)
             image = os.path.realpath(entry["image"])  # two links to one image are one image
             if (first := images.setdefault(image, where)) != where:
                 raise DataError(
@@ -292,36 +318,36 @@ def _refuse_contradictions(lists: Mapping[str, Sequence[Entry]], file: Path) -> 
         )
 
 
-def _draw(root: Path, seed: int, validation_fraction: float, domain_of_plain: str) -> Datalist:
-    images, labels = _plain_files(root)
+def _require_path_names(entry: Entry) -> None:
+    for name in (entry["domain"], entry["case"]):  # both become parts of the paths of results
+        if name in {".", ".."} or set("/\\") & set(name) or not name.isprintable():
+            raise DataError("name cannot be used in a path", file=entry["image"], got=repr(name))
+
+
+def _draw(
+    root: Path, seed: int, validation_fraction: float, domain_of_plain: str, kind: Kind
+) -> Datalist:
     labelled, unlabelled = [], []
-    for name, image in sorted(images.items()):
+    for name, (image, label) in _plain_cases(root, kind).items():
         domain = name.rpartition("/")[0] or domain_of_plain
-        if name in labels:
-            labelled.append(_entry(image=str(image), domain=domain, label=str(labels[name])))
+        if label is not None:
+            labelled.append(make_entry(image=str(image), domain=domain, label=str(label)))
         else:
-            unlabelled.append(_entry(image=str(image), domain=domain))
-    ranked = sorted(
-        {entry["patient"] for entry in labelled},
-        key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode()).digest(),
+            unlabelled.append(make_entry(image=str(image), domain=domain))
+    drawn = draw((entry["patient"] for entry in labelled), validation_fraction, seed)
+    datalist = Datalist(
+        labeled=tuple(entry for entry in labelled if entry["patient"] not in drawn),
+        unlabeled=tuple(unlabelled),
+        validation=tuple(entry for entry in labelled if entry["patient"] in drawn),
+        test=(),
+        source=f"drawn from images and labels, {seed=}, {validation_fraction=}",
     )
-    count = 0
-    if len(ranked) >= _PATIENTS_FOR_VALIDATION:
-        count = min(max(1, round(validation_fraction * len(ranked))), len(ranked) - 1)
-    drawn = set(ranked[:count])
-    lists: dict[str, tuple[Entry, ...]] = {
-        "labeled": tuple(entry for entry in labelled if entry["patient"] not in drawn),
-        "unlabeled": tuple(unlabelled),
-        "validation": tuple(entry for entry in labelled if entry["patient"] in drawn),
-        "test": (),
-    }
-    _refuse_contradictions(lists, root)
-    source = f"drawn from images and labels, {seed=}, {validation_fraction=}"
-    return Datalist(**lists, source=source, notes=())
+    require_consistent(datalist, root)
+    return datalist
 
 
-def _plain_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return images and labels of the plain layout, each by its name, ``[domain/]case``."""
+def _plain_cases(root: Path, kind: Kind) -> dict[str, tuple[Path, Path | None]]:
+    """Return image and label of every case of the plain layout, by ``[domain/]case``."""
     image_dir, label_dir = root / "images", root / "labels"
     if not image_dir.is_dir():
         close = difflib.get_close_matches("images", sorted(os.listdir(root)), n=1)
@@ -331,45 +357,20 @@ def _plain_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             expected=f"{DATALIST_NAME}, or the folders images and labels",
             do=f"rename {close[0]} to images?" if close else "check dataset_dir",
         )
-    images = _by_name(find_cases(image_dir), image_dir)
-    for name, path in images.items():
-        if path == image_dir or name.count("/") > 1:
-            raise DataError(
-                "image at the wrong depth", file=path, expected="images/case or images/domain/case"
-            )
-    found = sorted(
+    labels = (
         Path(folder, file)
         for folder, _, files in os.walk(label_dir, followlinks=True)
         for file in files
         if not file.startswith(".")
     )
-    cases = {case_name(name) for name in images}
-    for path in found:
-        parts = path.relative_to(label_dir).parts
-        if not is_nifti(path) and cases & {*parts[:-1], path.stem}:
-            raise DataError("label that is not NIfTI", file=path, expected=".nii.gz or .nii")
-    labels = _by_name([path for path in found if is_nifti(path)], label_dir)
-    for name, path in labels.items():
-        if name not in images:
-            close = difflib.get_close_matches(name, images, n=1)
-            raise DataError(
-                "label without image",
-                file=path,
-                expected=f"images/{name}.nii.gz, or a folder images/{name} with a DICOM series",
-                do=f"the closest image is {images[close[0]]}" if close else None,
-            )
-    return images, labels
+    return match_plain(kind.find(image_dir), image_dir, labels, label_dir, kind)
 
 
-def _by_name(paths: Iterable[Path], tree: Path) -> dict[str, Path]:
-    named: dict[str, Path] = {}
-    for path in paths:
-        folder = path.parent.relative_to(tree) if path != tree else Path()
-        name = (folder / case_name(path)).as_posix()
-        if (first := named.setdefault(name, path)) != path:
-            raise DataError("two files for one case", file=path, got=f"also {first}")
-    return named
+def _without_hashes(entry: Entry) -> Entry:
+    return {key: value for key, value in entry.items() if key not in HASH_KEYS.values()}
 
 
-def _is_list_of(value: object, kind: type) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+def _relative(path: str, folder: Path | None) -> str:
+    if folder is None or Path(path).parts[:2] != folder.parts[:2]:
+        return path
+    return Path(os.path.relpath(path, folder)).as_posix()

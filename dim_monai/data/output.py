@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.data import FolderLayoutBase, NibabelWriter
+import numpy as np
+from monai.config import NdarrayOrTensor
+from monai.data import FolderLayoutBase, ImageWriter, NibabelWriter
+from monai.utils import ImageMetaKey, convert_to_numpy
+from numpy.typing import NDArray
 
-from dim_monai.dicom.series import case_name
-from dim_monai.errors import ConfigError
+from dim_monai.data.kinds import get_kind
+from dim_monai.data.photograph import read_header, write_mask
+from dim_monai.errors import ConfigError, DataError
 
 
 class MirroredLayout(FolderLayoutBase):
@@ -18,23 +24,28 @@ class MirroredLayout(FolderLayoutBase):
 
     A DICOM series is a folder and is named after it: ``IN/a/series`` becomes
     ``OUT/a/series_seg.nii.gz``, dots in its name included (series folders are often named by their
-    UID, of which MONAI's layout would take the last number for a suffix). If ``input_dir`` is
-    itself the one case, the mask lies directly under ``OUT``.
+    UID, of which MONAI's layout would take the last number for a suffix). Of a photograph
+    ``IN/a/eye.jpg`` it is ``OUT/a/eye_seg.png``. If ``input_dir`` is itself the one case, the mask
+    lies directly under ``OUT``.
 
     Args:
         output_dir: OUT; folders below it are made as needed.
         input_dir: IN.
         postfix: stands between name and suffix.
+        kind: of the cases, ``"volume"`` or ``"photograph"``; gives name and suffix.
 
     Raises:
-        ConfigError: a case does not lie below ``input_dir``.
+        ConfigError: there is no such kind, or a case does not lie below ``input_dir``.
     """
 
-    def __init__(self, output_dir: str, input_dir: str, postfix: str = "seg") -> None:
+    def __init__(
+        self, output_dir: str, input_dir: str, postfix: str = "seg", *, kind: str = "volume"
+    ) -> None:
         self.output_dir = Path(output_dir)
         # Cases come with absolute paths, the user's IN may be "images" or "~/images".
         self.input_dir = Path(os.path.abspath(Path(input_dir).expanduser()))
         self.postfix = postfix
+        self.kind = get_kind(kind)
 
     def filename(self, subject: Any = "subject", idx: Any = None, **kwargs: Any) -> str:
         """Return the path of the mask of the case at path ``subject``."""
@@ -48,7 +59,8 @@ class MirroredLayout(FolderLayoutBase):
                 "case lies outside the input folder", got=case, expected=self.input_dir
             )
         folder.mkdir(parents=True, exist_ok=True)
-        return str(folder / f"{case_name(case)}_{self.postfix}.nii.gz")
+        name = self.kind.case_name(case)
+        return str(folder / f"{name}_{self.postfix}{self.kind.mask_suffix}")
 
 
 class WholeNiftiWriter(NibabelWriter):
@@ -68,3 +80,71 @@ class WholeNiftiWriter(NibabelWriter):
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+class WholePngWriter(ImageWriter):
+    """Writes the class index of every pixel of a photograph as PNG, whole or not at all.
+
+    MONAI's ``PILWriter`` scales values to 0..255 and knows nothing of EXIF. Here a pixel holds its
+    class index, and the mask lies on the stored grid of its photograph and carries the same EXIF
+    orientation: both as arrays and as displayed, the two agree.
+
+    Use: ``SaveImaged(keys, writer="dim_monai.data.output.WholePngWriter", resample=False, ...)``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # SaveImage passes an output_dtype and a scale: a class index has one dtype and no scale.
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.mask: NDArray[np.uint8] | None = None
+        self.photograph: Path | None = None
+
+    def set_data_array(
+        self, data_array: NdarrayOrTensor, channel_dim: int | None = 0, **kwargs: Any
+    ) -> None:
+        """Take the mask, (1, W, H), class indices of any dtype.
+
+        Raises:
+            DataError: it has several channels, or is no mask of class indices 0..255.
+        """
+        array = convert_to_numpy(data_array)
+        if array.ndim != 3 or array.shape[0] != 1 or channel_dim != 0:
+            raise DataError("not a mask to write", got=array.shape, expected="(1, W, H)")
+        with np.errstate(invalid="ignore"):  # of NaN, which the comparison refuses
+            mask = array[0].astype(np.uint8)
+        if not np.array_equal(mask, array[0]):
+            raise DataError("not a mask to write", expected="class indices 0 to 255")
+        self.mask = mask
+
+    def set_metadata(self, meta_dict: Mapping[Any, Any] | None, **options: Any) -> None:
+        """Take the path of the photograph, on whose grid the mask is to be written.
+
+        Raises:
+            DataError: the metadata does not say from which file the mask comes.
+            ValueError: SaveImage was told to resample, and here is nothing to resample to.
+        """
+        if options.get("resample"):
+            raise ValueError("a mask is written as it is: pass resample=False to SaveImage")
+        file = (meta_dict or {}).get(ImageMetaKey.FILENAME_OR_OBJ)
+        if file is None:
+            raise DataError("mask without its photograph", do="keep the metadata of the image")
+        self.photograph = Path(str(file))
+
+    def write(self, filename: Any, verbose: bool = False, **kwargs: Any) -> None:
+        """Write the mask to ``filename`` (.png).
+
+        Raises:
+            DataError: the mask is not as large as the photograph, or the photograph is gone.
+        """
+        super().write(filename, verbose=verbose)
+        if self.mask is None or self.photograph is None:
+            raise ValueError("set_data_array and set_metadata come before write")
+        width, height, orientation = read_header(self.photograph)
+        if self.mask.shape != (width, height):
+            raise DataError(
+                "mask does not fit its photograph",
+                file=self.photograph,
+                got=self.mask.shape,
+                expected=(width, height),
+                do="bring the prediction back to the photograph with Invertd",
+            )
+        write_mask(filename, self.mask, orientation)

@@ -1,4 +1,7 @@
-"""The one reader of a case: a NIfTI file or a folder with one DICOM series, refused if in doubt."""
+"""The one reader of a case: a NIfTI file, a folder with one DICOM series, or a photograph.
+
+Whatever is in doubt is refused. Photographs themselves are read by `dim_monai.data.photograph`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from monai.data.image_reader import ImageReader
 from monai.utils.enums import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
+from dim_monai.data.photograph import is_photograph, read_mask, read_photograph
 from dim_monai.dicom.series import is_nifti, read_series
 from dim_monai.errors import DataError
 
@@ -64,18 +68,30 @@ def read_case(path: PathLike) -> tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
 class CaseReader(ImageReader):
-    """Lets MONAI's `LoadImaged` read cases with `read_case`, and with nothing else.
+    """Lets MONAI's `LoadImaged` read cases of both kinds by our rules, and by no others.
 
     `LoadImage` turns to its built-in readers when `read` of a given reader fails, and those accept
-    what was refused for a reason (a missing slice, two stacked series). So `read` only keeps the
-    path; whatever can be refused is refused by `get_data`, whose error ends the loading.
+    what was refused for a reason (a missing slice, two stacked series, a photograph stored
+    sideways). So `read` only keeps the path; whatever can be refused is refused by `get_data`,
+    whose error ends the loading.
 
     Use: `LoadImaged(keys, reader="dim_monai.data.reader.CaseReader", ensure_channel_first=True)`.
+    Photographs and their masks look alike by name, so they need two entries, the one for labels
+    with `reader=CaseReader(mask=True)`.
+
+    Args:
+        mask: whether a photograph file is a mask. Volumes are read alike either way.
     """
 
+    def __init__(self, mask: bool = False) -> None:
+        super().__init__()
+        self.mask = mask
+
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether every path is named .nii or .nii.gz or is a folder."""
-        return all(is_nifti(path) or path.is_dir() for path in _paths(filename))
+        """Whether every path is a folder, or named .nii or .nii.gz or as a photograph."""
+        return all(
+            is_nifti(path) or is_photograph(path) or path.is_dir() for path in _paths(filename)
+        )
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
         """Returns the paths for `get_data`; opens nothing.
@@ -87,27 +103,42 @@ class CaseReader(ImageReader):
             raise TypeError(f"CaseReader.read takes no options, got {sorted(kwargs)}")
         return _paths(data)
 
-    def get_data(self, img: tuple[Path, ...]) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Returns the volume, float32 (X, Y, Z), and the metadata that MONAI's transforms need.
+    def get_data(self, img: tuple[Path, ...]) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Returns one case and the metadata that MONAI's transforms need.
+
+        A volume is float32 (X, Y, Z) in RAS mm. A photograph is uint8 (W, H, 3), its mask uint8
+        (W, H), both upright and with the identity as affine, in pixels. `LoadImage` converts to
+        its `dtype`, which is float32 unless it is told otherwise.
 
         Raises:
-            DataError: see `read_case`; also if several paths were given as one case.
+            DataError: see `read_case`, `read_photograph` and `read_mask`; also if several paths
+                were given as one case.
         """
         if len(img) != 1:
             raise DataError(
                 "one case is one path",
                 got=[str(path) for path in img],
-                do="list each volume as a case of its own",
+                do="list each image as a case of its own",
             )
-        volume, affine = read_case(img[0])
-        affine = _without_rounding(affine)
-        return volume, {
-            MetaKeys.AFFINE.value: affine,
-            MetaKeys.ORIGINAL_AFFINE.value: affine.copy(),
-            MetaKeys.SPATIAL_SHAPE.value: np.asarray(volume.shape),
-            MetaKeys.SPACE.value: SpaceKeys.RAS.value,
-            MetaKeys.ORIGINAL_CHANNEL_DIM.value: "no_channel",
-        }
+        (path,) = img
+        if is_photograph(path) and not path.is_dir():
+            pixels = read_mask(path) if self.mask else read_photograph(path)
+            return pixels, _metadata(np.eye(4), pixels.shape[:2], -1 if pixels.ndim > 2 else None)
+        volume, affine = read_case(path)
+        return volume, _metadata(_without_rounding(affine), volume.shape, None)
+
+
+def _metadata(
+    affine: NDArray[np.float64], spatial_shape: tuple[int, ...], channel_axis: int | None
+) -> dict[str, Any]:
+    no_channel = "no_channel"  # MONAI's word for it
+    return {
+        MetaKeys.AFFINE.value: affine,
+        MetaKeys.ORIGINAL_AFFINE.value: affine.copy(),
+        MetaKeys.SPATIAL_SHAPE.value: np.asarray(spatial_shape),
+        MetaKeys.SPACE.value: SpaceKeys.RAS.value,
+        MetaKeys.ORIGINAL_CHANNEL_DIM.value: no_channel if channel_axis is None else channel_axis,
+    }
 
 
 def _without_rounding(affine: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,8 +190,8 @@ def _volume(path: Path, image: Any) -> NDArray[np.float32]:
         raise _damaged(path, type(error).__name__) from error
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite: refused below
         volume = stored.reshape(shape[:3]).astype(np.float32)
-    bad = np.argwhere(~np.isfinite(volume))
-    if len(bad):
+    if not (finite := np.isfinite(volume)).all():
+        bad = np.argwhere(~finite)
         got = f"{len(bad)} of {volume.size}, the first at index {tuple(bad[0].tolist())}"
         raise _refused(path, "voxels that are not finite", got, "finite voxels")
     return volume

@@ -1,4 +1,4 @@
-"""Slices of volumes, each volume read and resampled once."""
+"""Slices of volumes, or whole photographs, each read and resampled once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
     """The slices of preprocessed volumes, held in memory as plain tensors.
 
     Every volume goes through ``transform`` once, at construction. An item is a dict with ``image``
-    (C, H, W) float32 and, for labelled cases, ``label`` (1, H, W) int64; with ``slice_axis=None``
-    (three-dimensional networks) an item is a whole volume (C, X, Y, Z).
+    (C, H, W) and, for labelled cases, ``label`` (1, H, W), of the dtypes that ``transform`` gives:
+    what it leaves as uint8 is held as uint8. With ``slice_axis=None`` an item is a whole case: a
+    volume (C, X, Y, Z) for three-dimensional networks, or a photograph (C, W, H).
 
     Args:
         data: entries with ``image`` and, where there is one, ``label``. May be empty.
         transform: deterministic preprocessing of one entry.
-        slice_axis: spatial axis to slice along, 2 for the last of three; None for whole volumes.
+        slice_axis: spatial axis to slice along, 2 for the last of three; None for whole volumes
+            and for photographs.
         num_workers: threads that read volumes; two keep two cores busy with decompression.
         progress: show a bar while reading.
     """
@@ -52,11 +54,11 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
         ]
 
     def __len__(self) -> int:
-        """Return the number of slices (or volumes)."""
+        """Return the number of slices (or whole cases)."""
         return len(self.index)
 
     def __getitem__(self, item: int) -> dict[str, Tensor]:
-        """Return one slice (or volume) as views of the cached tensors."""
+        """Return one slice (or whole case) as views of the cached tensors."""
         case, position = self.index[item]
         volume = self.volumes[case]
         if self.slice_axis is None:

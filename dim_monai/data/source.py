@@ -20,10 +20,9 @@ from dim_monai.data.datalist import (
     save_datalist,
 )
 from dim_monai.data.demo import make_demo
+from dim_monai.data.kinds import get_kind
 from dim_monai.data.labels import LabelMapping
-from dim_monai.data.reader import read_case
 from dim_monai.data.weights import require_model
-from dim_monai.dicom.series import case_name, find_cases
 from dim_monai.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -34,23 +33,43 @@ RESULTS = ("metrics.csv", "report.html", "run.json", "training_log.csv")
 
 
 def training_datalist(
-    dataset_dir: str | None, output_dir: str, seed: int, validation_fraction: float
+    dataset_dir: str | None,
+    output_dir: str,
+    seed: int,
+    validation_fraction: float,
+    *,
+    kind: str = "volume",
 ) -> Datalist:
     """Return the split of the user's folder, or of the demo set where there is none.
 
     The demo set is made under ``output_dir`` on first use and announced in one line.
+
+    Args:
+        dataset_dir: the user's folder; None for the demo set.
+        output_dir: folder of the run.
+        seed: of the draw, see `open_datalist`.
+        validation_fraction: of the labelled patients, see `open_datalist`.
+        kind: of the cases, ``"volume"`` or ``"photograph"``, as in all functions of this module.
     """
     if dataset_dir is None:
         folder = Path(output_dir) / DEMO_FOLDER
         logger.info("no dataset_dir: using the synthetic demo set in %s", folder)
-        return load_saved_datalist(make_demo(folder) / DATALIST_NAME)
+        return load_saved_datalist(make_demo(folder, kind=kind) / DATALIST_NAME)
     return open_datalist(
-        resolve_dataset_dir(dataset_dir), seed=seed, validation_fraction=validation_fraction
+        resolve_dataset_dir(dataset_dir),
+        seed=seed,
+        validation_fraction=validation_fraction,
+        kind=kind,
     )
 
 
 def evaluation_datalist(
-    dataset_dir: str | None, output_dir: str, seed: int, validation_fraction: float
+    dataset_dir: str | None,
+    output_dir: str,
+    seed: int,
+    validation_fraction: float,
+    *,
+    kind: str = "volume",
 ) -> Datalist:
     """Return the split to evaluate, and say in one line which it is.
 
@@ -78,7 +97,7 @@ def evaluation_datalist(
     if trained is not None:
         logger.info("split: %s, saved by the training", saved)
         return trained
-    split = training_datalist(dataset_dir, output_dir, seed, validation_fraction)
+    split = training_datalist(dataset_dir, output_dir, seed, validation_fraction, kind=kind)
     logger.info("split: %s, for %s holds none of these cases", split.source, output_dir)
     return split
 
@@ -88,22 +107,28 @@ def with_split(lists: Datalist | TrainingData, names: Sequence[str]) -> list[dic
     return [{**entry, "split": name} for name in names for entry in getattr(lists, name)]
 
 
-def require_sound_training(data: TrainingData, labels: LabelMapping) -> None:
+def require_sound_training(
+    data: TrainingData, labels: LabelMapping, *, kind: str = "volume"
+) -> None:
     """Refuse unsound cases before the first step and say what the training will see.
 
     Raises:
         DataError: with one line for every fault.
     """
-    facts = require_sound(data, labels)
+    facts = require_sound(data, labels, kind=kind)
     logger.info(
         "cases: %d labelled, %d unlabelled, %d for validation",
         *(len(cases) for cases in (data.labeled, data.unlabeled, data.validation)),
     )
-    logger.info(
-        "spacing: %s mm in the plane, %s mm between slices",
-        _range(mm for case in facts for mm in case.spacing_mm[:2]),
-        _range(case.spacing_mm[2] for case in facts),
-    )
+    if get_kind(kind).unit == "mm":
+        logger.info(
+            "spacing: %s mm in the plane, %s mm between slices",
+            _range(f"{mm:.2f}" for case in facts for mm in case.spacing_mm[:2]),
+            _range(f"{case.spacing_mm[2]:.2f}" for case in facts),
+        )
+    else:
+        longest, shortest = (_range(f"{side(case.shape)}" for case in facts) for side in (max, min))
+        logger.info("size: %s px the longer side, %s px the shorter", longest, shortest)
     if not data.unlabeled:
         logger.warning("no unlabelled case: this training is supervised")
     if not data.validation:
@@ -111,7 +136,12 @@ def require_sound_training(data: TrainingData, labels: LabelMapping) -> None:
 
 
 def require_sound_evaluation(
-    datalist: Datalist, labels: LabelMapping, model_file: str, network: nn.Module
+    datalist: Datalist,
+    labels: LabelMapping,
+    model_file: str,
+    network: nn.Module,
+    *,
+    kind: str = "volume",
 ) -> None:
     """Refuse unsound cases, an empty list and an unusable model before the evaluation begins.
 
@@ -127,20 +157,22 @@ def require_sound_evaluation(
             do=f"write a {DATALIST_NAME} into dataset_dir that lists labelled cases which were not "
             "trained on under 'test', and those that were under 'labeled'",
         )
-    require_sound(datalist, labels, splits=("validation", "test"))
+    require_sound(datalist, labels, splits=("validation", "test"), kind=kind)
 
 
-def inference_cases(dataset_dir: str) -> list[dict[str, str]]:
-    """Return the cases of a folder, see :func:`dim_monai.dicom.series.find_cases`.
+def inference_cases(dataset_dir: str, *, kind: str = "volume") -> list[dict[str, str]]:
+    """Return the cases of a folder, see `find_cases` and `find_photographs`.
 
     Args:
-        dataset_dir: the folder, or one NIfTI file.
+        dataset_dir: the folder, or one NIfTI file or photograph.
+        kind: of the cases.
 
     Raises:
         DataError: there is no case, or two of them would be written to one mask.
     """
     given = Path(os.path.abspath(Path(dataset_dir).expanduser()))
-    paths = find_cases(given if given.is_file() else resolve_dataset_dir(given))
+    find, case_name = get_kind(kind).find, get_kind(kind).case_name
+    paths = find(given if given.is_file() else Path(resolve_dataset_dir(given)))
     masks: dict[Path, Path] = {}
     for path in paths:
         if (first := masks.setdefault(path.parent / case_name(path), path)) != path:
@@ -151,7 +183,11 @@ def inference_cases(dataset_dir: str) -> list[dict[str, str]]:
 
 
 def require_sound_inference(
-    cases: Sequence[dict[str, str]], model_file: str, network: nn.Module
+    cases: Sequence[dict[str, str]],
+    model_file: str,
+    network: nn.Module,
+    *,
+    kind: str = "volume",
 ) -> None:
     """Refuse an unusable model and every unreadable case before anything is segmented.
 
@@ -160,10 +196,11 @@ def require_sound_inference(
         DataError: with one line for every case that cannot be read.
     """
     require_model(model_file, network)
+    read = get_kind(kind).read_image
     faults = []
     for case in cases:
         try:
-            read_case(case["image"])
+            read(Path(case["image"]))
         except (DataError, OSError) as error:
             faults.append(str(error))
     if faults:
@@ -206,9 +243,9 @@ def _refuse_trained_on(stated: Datalist, trained: Datalist, saved: Path) -> None
         )
 
 
-def _range(lengths_mm: Iterable[float]) -> str:
-    rounded = sorted({f"{mm:.2f}" for mm in lengths_mm}, key=float)
-    return rounded[0] if len(rounded) == 1 else f"{rounded[0]} to {rounded[-1]}"
+def _range(numbers: Iterable[str]) -> str:
+    ordered = sorted(set(numbers), key=float)
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
 
 
 def _lies_in(datalist: Datalist, folder: Path) -> bool:

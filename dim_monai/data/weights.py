@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from dim_monai.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 _EXPECTED = "tensors by name, as a training writes them"
 
@@ -23,11 +26,32 @@ def require_model(model_file: str, network: nn.Module) -> None:
         CheckpointError: the file is missing, unreadable or holds anything but tensors, or their
             names and shapes are not those of the network; the first difference is named.
     """
+    _read_fitting(model_file, network, "train one first, or name one with --model_file")
+
+
+def start_from(model_file: str | None, network: nn.Module) -> None:
+    """Load the weights that a training starts from (fine-tuning); say in one line which they are.
+
+    To be called before the teacher is made, which is a copy of the student.
+
+    Args:
+        model_file: a bare state dict, as a training writes it; None leaves the network as it is.
+        network: the student.
+
+    Raises:
+        CheckpointError: see `require_model`. Nothing is loaded in part.
+    """
+    if model_file is not None:
+        weights = _read_fitting(model_file, network, "name the model.pt of a training")
+        network.load_state_dict(weights)
+        logger.info("starting from: %s", model_file)
+
+
+def _read_fitting(model_file: str, network: nn.Module, do_without: str) -> dict[str, Tensor]:
     if not Path(model_file).is_file():
-        raise CheckpointError(
-            "no model", file=model_file, do="train one first, or name one with --model_file"
-        )
-    found = {name: tuple(tensor.shape) for name, tensor in _read(model_file).items()}
+        raise CheckpointError("no model", file=model_file, do=do_without)
+    weights = _read(model_file)
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name in {**wanted, **found}:
         if found.get(name) != wanted.get(name):
@@ -38,6 +62,7 @@ def require_model(model_file: str, network: nn.Module) -> None:
                 expected=f"{name} {wanted[name]}" if name in wanted else f"no {name}",
                 do="use the overlay and the network settings it was trained with",
             )
+    return weights
 
 
 def _read(model_file: str) -> dict[str, Tensor]:

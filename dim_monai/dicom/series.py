@@ -177,6 +177,16 @@ def find_cases(root: str | os.PathLike[str]) -> list[Path]:
     return sorted(cases)
 
 
+def files_below(root: Path) -> Iterator[Path]:
+    """Yields every file at or below `root` that is not hidden, folder by folder.
+
+    Raises:
+        DataError: a folder cannot be read, or a link leads to a folder or to nothing.
+    """
+    for folder in _folders(root):
+        yield from _files(folder)
+
+
 def is_nifti(path: Path) -> bool:
     """Whether the name of `path` ends with .nii or .nii.gz, in any case of letters."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)

@@ -3,6 +3,7 @@
 from dim_monai.handlers.case_scores import CaseScores
 from dim_monai.handlers.f_divergence import FDivergence
 from dim_monai.handlers.gradient_shares import GradientShares
+from dim_monai.handlers.keep_networks import KeepNetworks
 from dim_monai.handlers.pseudo_label_quality import PseudoLabelQuality
 from dim_monai.handlers.sharpness_aware import SharpnessAware
 from dim_monai.handlers.teacher_ema import TeacherEMA
@@ -14,6 +15,7 @@ __all__ = [
     "DeployBest",
     "FDivergence",
     "GradientShares",
+    "KeepNetworks",
     "PseudoLabelQuality",
     "SharpnessAware",
     "TeacherEMA",

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 from torch import Tensor
 
-from dim_monai.metrics import ClassScore, ScoreRow, score_case
+from dim_monai.cup_to_disc import vertical_cup_to_disc_ratio
+from dim_monai.errors import ConfigError
+from dim_monai.metrics import CUP, DISC, SCORE_NAMES, ClassScore, ScoreRow, Unit, score_case
 from dim_monai.report.figures import overlay_png
+from dim_monai.report.photographs import photograph_png
 from dim_monai.report.run import write_run_report
 from dim_monai.report.scores import write_scores_csv
 
 PREDICTION, TRUTH, IMAGE = "pred", "native_label", "native_image"
+
+Labels = np.ndarray[Any, Any]
 
 
 class CaseScores:
@@ -25,20 +31,33 @@ class CaseScores:
 
     Expects decollated batches of ``native_image`` and ``native_label`` (1, X, Y, Z), the case as
     it was loaded, with the entries ``case``, ``domain`` and ``split``, and outputs with ``pred``
-    (1, X, Y, Z), class indices on the same grid.
+    (1, X, Y, Z), class indices on the same grid. Of photographs the image is (3, W, H), 0 to 255,
+    and label and prediction are (1, W, H).
 
     Args:
         output_dir: folder of the two files.
-        regions: name of what is scored to the class indices that form it.
+        regions: name of what is scored to the class indices that form it; regions may overlap.
+            Photographs with a ``disc`` and a ``cup`` get their vertical cup-to-disc ratio.
         pictures: at most so many overlay pictures a domain.
+        unit: of distances: "mm" for volumes, "px" for photographs.
+
+    Raises:
+        ConfigError: there is no such unit.
     """
 
     def __init__(
-        self, output_dir: str, regions: Mapping[str, Sequence[int]], pictures: int = 4
+        self,
+        output_dir: str,
+        regions: Mapping[str, Sequence[int]],
+        pictures: int = 4,
+        unit: Unit = "mm",
     ) -> None:
+        if unit not in SCORE_NAMES:
+            raise ConfigError("unknown unit", got=repr(unit), expected=" or ".join(SCORE_NAMES))
         self.output_dir = Path(output_dir)
         self.regions = {name: list(values) for name, values in regions.items()}
         self.pictures = pictures
+        self.unit = unit
         self.rows: list[ScoreRow] = []
         self._drawn: list[tuple[str, bytes]] = []
         self._per_domain: dict[str, int] = {}
@@ -59,21 +78,32 @@ class CaseScores:
             self._score(item, output[PREDICTION])
 
     def _score(self, item: Mapping[str, Any], prediction: MetaTensor) -> None:
-        # A label may be stored with other axes than its image: only their voxels have to agree.
-        image, truth = _to_ras(item[IMAGE]), _array(_to_ras(item[TRUTH]))
-        # The prediction lies on the image's grid; its metadata went through an inversion.
-        predicted = _array(_to_ras(prediction, affine=item[IMAGE].affine))
-        spacing_mm = [float(mm) for mm in image.pixdim]
-        scores = score_case(predicted, truth, spacing_mm, self.regions)
-        case, domain = str(item["case"]), str(item["domain"])
-        self.rows += [ScoreRow(case, domain, str(item["split"]), score) for score in scores]
+        names = str(item["case"]), str(item["domain"])
+        case = (_photograph if self.unit == "px" else _volume)(item, prediction)
+        scores = score_case(case.predicted, case.truth, case.spacing_mm, self.regions)
+        ratios = [self._ratio(labels) for labels in (case.predicted, case.truth)]
+        self.rows += [ScoreRow(*names, str(item["split"]), score, *ratios) for score in scores]
+        self._draw(case, *names, scores)
+
+    def _ratio(self, labels: Labels) -> float | None:
+        if self.unit == "mm" or not {DISC, CUP} <= self.regions.keys():
+            return None
+        return vertical_cup_to_disc_ratio(labels, self.regions[DISC], self.regions[CUP])
+
+    def _draw(self, shown: _Case, case: str, domain: str, scores: Sequence[ClassScore]) -> None:
         drawn = self._per_domain.get(domain, 0)
-        if drawn < self.pictures:
-            self._per_domain[domain] = drawn + 1
-            caption = f"{domain} / {case}: {', '.join(map(_in_words, scores))}"
-            array = image[0].cpu().numpy().astype(np.float64)
-            picture = overlay_png(array, predicted, truth, spacing_mm, caption)
-            self._drawn.append((caption, picture))
+        if drawn >= self.pictures:
+            return
+        self._per_domain[domain] = drawn + 1
+        caption = f"{domain} / {case}: {', '.join(map(_in_words, scores))}"
+        image, predicted, truth, spacing_mm = shown
+        if spacing_mm is None:
+            pixels = image.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+            picture = photograph_png(pixels, predicted, truth, self.regions, caption)
+        else:
+            voxels = image[0].cpu().numpy().astype(np.float64)
+            picture = overlay_png(voxels, predicted, truth, spacing_mm, caption)
+        self._drawn.append((caption, picture))
 
     def _write(self) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -81,8 +111,30 @@ class CaseScores:
         write_run_report(self.output_dir, self.rows, self._drawn)
 
 
-def _array(labels: MetaTensor) -> np.ndarray[Any, Any]:
-    return labels[0].round().cpu().numpy().astype(np.int16)
+class _Case(NamedTuple):
+    """One case on one grid: image (C, ...), labels (...), and no spacing if a photograph."""
+
+    image: Tensor
+    predicted: Labels
+    truth: Labels
+    spacing_mm: list[float] | None
+
+
+def _volume(item: Mapping[str, Any], prediction: MetaTensor) -> _Case:
+    # A label may be stored with other axes than its image: only their voxels have to agree.
+    image, truth = _to_ras(item[IMAGE]), _array(_to_ras(item[TRUTH]))
+    # The prediction lies on the image's grid; its metadata went through an inversion.
+    predicted = _array(_to_ras(prediction, affine=item[IMAGE].affine))
+    return _Case(image.as_tensor(), predicted, truth, [float(mm) for mm in image.pixdim])
+
+
+def _photograph(item: Mapping[str, Any], prediction: Tensor) -> _Case:
+    return _Case(torch.as_tensor(item[IMAGE]), _array(prediction), _array(item[TRUTH]), None)
+
+
+def _array(labels: Tensor) -> Labels:
+    # Class indices are whole up to the rounding of an inversion, and small.
+    return torch.as_tensor(labels)[0].round().to(torch.int16).cpu().numpy()
 
 
 def _in_words(score: ClassScore) -> str:

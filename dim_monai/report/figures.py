@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from dim_monai.errors import DataError
+from dim_monai.report.drawing import (
+    DOTS_PER_INCH,
+    INK,
+    PREDICTION,
+    TRUTH,
+    Array,
+    legend,
+    outline,
+    png,
+)
 
 Curve = Sequence[tuple[int, float]]
-Array = npt.NDArray[Any]
 
-
-class Line(NamedTuple):
-    """How an outline is drawn, in the picture and in its legend."""
-
-    name: str
-    colour: str
-    width: float
-    style: Literal["solid", "dashed"]
-
-
-# Blue and orange of Okabe and Ito ("Color Universal Design", 2008), told apart under every common
-# colour blindness and on grey; the dashes tell them apart in black and white, and let one show
-# through the other where the two outlines agree.
-TRUTH = Line("truth", "#56B4E9", 1.8, "solid")
-PREDICTION = Line("prediction", "#E69F00", 1.4, "dashed")
 
 SLICES = 5
 MARGIN_MM = 15.0  # around the structure: enough anatomy to judge the outline by
 WINDOW_PERCENTILES = (1.0, 99.0)  # leaves out air and the few brightest voxels
 SCALE_BAR_MM = 20.0
-INK = "#333333"
-DOTS_PER_INCH = 130
 
 
 def overlay_png(
@@ -68,8 +56,7 @@ def overlay_png(
     Raises:
         DataError: the shapes differ, the image is not 3-D, or it holds NaN or infinity.
     """
-    labels = {"truth": truth, "prediction": prediction}
-    for name, array in labels.items():
+    for name, array in (("truth", truth), ("prediction", prediction)):
         if image.ndim != 3 or (array is not None and array.shape != image.shape):
             raise DataError(
                 f"{name} does not fit the image",
@@ -101,14 +88,15 @@ def overlay_png(
             vmax=high,
             aspect=spacing_mm[1] / spacing_mm[0],
         )
-        if truth is not None:
-            _outline(axes, truth[:, :, z], TRUTH)
-        _outline(axes, prediction[:, :, z], PREDICTION)
+        for labels, line in ((truth, TRUTH), (prediction, PREDICTION)):
+            plane = None if labels is None else _radiological(labels[:, :, z])
+            for label in () if plane is None else np.unique(plane[plane > 0]):
+                outline(axes, plane == label, line)
         axes.set_title(f"slice {z + 1} of {structure.shape[2]}", fontsize=8, color=INK)
         axes.set_axis_off()
     _mark_side_and_scale(panels[0], spacing_mm[0])
-    _legend(figure, title, [PREDICTION] if truth is None else [TRUTH, PREDICTION])
-    return _png(figure)
+    legend(figure, title, [PREDICTION] if truth is None else [TRUTH, PREDICTION])
+    return png(figure)
 
 
 def curves_png(curves: Mapping[str, Curve]) -> bytes:
@@ -136,7 +124,7 @@ def curves_png(curves: Mapping[str, Curve]) -> bytes:
         _curve(axes, name, curve)
     for axes in panels[len(curves) :]:
         axes.set_axis_off()
-    return _png(figure)
+    return png(figure)
 
 
 def _window(structure: Array, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
@@ -168,23 +156,6 @@ def _radiological(plane: Array) -> Array:
     return plane[::-1, ::-1].T
 
 
-def _outline(axes: Axes, labels: Array, line: Line) -> None:
-    axes.autoscale(False)
-    # A rim of background closes the outline of a structure that touches the edge of the image.
-    shown = np.pad(_radiological(labels), 1)
-    rows, columns = (np.arange(n) - 1 for n in shown.shape)
-    for label in np.unique(labels[labels > 0]):
-        axes.contour(
-            columns,
-            rows,
-            shown == label,
-            levels=[0.5],
-            colors=line.colour,
-            linewidths=line.width,
-            linestyles=line.style,
-        )
-
-
 def _mark_side_and_scale(axes: Axes, mm_per_column: float) -> None:
     first, last = axes.get_xlim()
     end = 0.05 + SCALE_BAR_MM / (mm_per_column * (last - first))
@@ -199,16 +170,6 @@ def _mark_side_and_scale(axes: Axes, mm_per_column: float) -> None:
     )
     for x, y, text in ((0.02, 0.5, "R"), (0.05, 0.07, f"{SCALE_BAR_MM:.0f} mm")):
         axes.text(x, y, text, transform=axes.transAxes, color="white", fontsize=8, path_effects=rim)
-
-
-def _legend(figure: Figure, title: str, lines: Sequence[Line]) -> None:
-    handles = [
-        Line2D([], [], color=line.colour, linewidth=2, linestyle=line.style, label=line.name)
-        for line in lines
-    ]
-    figure.legend(handles=handles, loc="outside lower right", ncols=2, fontsize=8, frameon=False)
-    # No mathematics in a title: a "$" in a case name is a "$".
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
 
 
 def _curve(axes: Axes, name: str, curve: Curve) -> None:
@@ -240,9 +201,3 @@ def _moving_mean(values: Array, width: int) -> Array:
     count = np.convolve(known.astype(float), window, mode="same")
     means: Array = np.divide(total, count, out=np.full_like(total, np.nan), where=known)
     return means
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()

@@ -13,11 +13,12 @@ from dim_monai.files import atomic_write
 from dim_monai.metrics import (
     EMPTY_MASK_RULE,
     MEAN_OF_DOMAINS,
-    SCORE_NAMES,
     SCORING_RULE,
     ScoreRow,
     Summary,
+    score_names,
     summarise,
+    summary_names,
 )
 from dim_monai.report.figures import Curve, curves_png
 
@@ -33,6 +34,12 @@ _SHOWN = {
     "hd95_mm": ("HD95 (mm)", ".1f"),
     "assd_mm": ("ASSD (mm)", ".2f"),
     "volume_error_ml": ("Volume error (ml)", "+.1f"),
+    "hd95_px": ("HD95 (px)", ".1f"),
+    "assd_px": ("ASSD (px)", ".2f"),
+    "area_error_px": ("Area error (px)", "+.0f"),
+    "vcdr": ("vCDR", ".2f"),
+    "vcdr_truth": ("true vCDR", ".2f"),
+    "vcdr_error": ("vCDR error", "+.2f"),
 }
 
 
@@ -85,7 +92,8 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
             report=report,
             summaries=_summaries(report.scores),
             shown=_SHOWN,
-            score_names=SCORE_NAMES,
+            score_names=score_names(report.scores),
+            summary_names=summary_names(report.scores),
             mean_of_domains=MEAN_OF_DOMAINS,
             rules=(EMPTY_MASK_RULE, SCORING_RULE),
             figures=[(text, curves_png(curves)) for text, curves in figures.items() if curves],

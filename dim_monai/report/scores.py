@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dim_monai.errors import DataError, NumericError
 from dim_monai.files import atomic_write
-from dim_monai.metrics import SCORE_NAMES, ClassScore, ScoreRow
+from dim_monai.metrics import SCORE_NAMES, VCDR_NAMES, ClassScore, ScoreRow, Unit, score_names
 
-__all__ = ["COLUMNS", "ScoreRow", "read_scores_csv", "write_scores_csv"]
+__all__ = ["ScoreRow", "columns", "read_scores_csv", "write_scores_csv"]
 
-COLUMNS = ("case", "domain", "split", "class", *SCORE_NAMES, "note")
+_FIRST, _LAST = ("case", "domain", "split", "class"), ("note",)
+
+
+def columns(scores: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of the table that holds these scores, see `score_names`."""
+    return (*_FIRST, *scores, *_LAST)
 
 
 def write_scores_csv(path: str | os.PathLike[str], rows: Iterable[ScoreRow]) -> None:
     """Write the scores so that `read_scores_csv` returns equal rows; the file is whole or absent.
 
-    Numbers carry all their digits; what is not scored is an empty cell.
+    Numbers carry all their digits; what is not scored is an empty cell. Names of columns hold the
+    unit: ``hd95_mm`` of volumes, ``hd95_px`` of photographs.
 
     Args:
-        path: the file to write or replace, UTF-8 with the header `COLUMNS`.
+        path: the file to write or replace, UTF-8 with one header line.
         rows: the scores, in the order of the lines.
 
     Raises:
+        DataError: the rows have several units.
         OSError: the file cannot be written; an older one is then left as it was.
     """
+    rows = list(rows)
+    names = score_names(rows)
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(columns(names))
         for row in rows:
-            score = row.score
-            numbers = (getattr(score, name) for name in SCORE_NAMES)
+            numbers = row.named()
             # None becomes an empty cell and a float its shortest exact form.
+            cells = [numbers[name] for name in names]
             writer.writerow(
-                [row.case, row.domain, row.split, score.class_name, *numbers, score.note]
+                [row.case, row.domain, row.split, row.score.class_name, *cells, row.score.note]
             )
 
 
@@ -57,30 +66,39 @@ def read_scores_csv(path: str | os.PathLike[str]) -> list[ScoreRow]:
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = tuple(next(reader, ()))
-        if header != COLUMNS:
-            raise DataError(
-                "columns of the table of scores", file=path, got=header, expected=COLUMNS
-            )
-        return [_row(cells, path, reader.line_num) for cells in reader]
+        unit = _unit(header, path)
+        return [_row(cells, header, unit, path, reader.line_num) for cells in reader]
 
 
-def _row(cells: list[str], path: str | os.PathLike[str], line: int) -> ScoreRow:
-    if len(cells) != len(COLUMNS):
+def _unit(header: tuple[str, ...], path: str | os.PathLike[str]) -> Unit:
+    known = {columns(names): unit for unit, names in SCORE_NAMES.items()}
+    known[columns((*SCORE_NAMES["px"], *VCDR_NAMES))] = "px"
+    if header not in known:
+        expected = " or ".join(",".join(names) for names in known)
+        raise DataError("columns of the table of scores", file=path, got=header, expected=expected)
+    return known[header]
+
+
+def _row(
+    cells: list[str], header: Sequence[str], unit: Unit, path: str | os.PathLike[str], line: int
+) -> ScoreRow:
+    if len(cells) != len(header):
         raise DataError(
             f"line {line} of the table of scores",
             file=path,
             got=f"{len(cells)} cells",
-            expected=len(COLUMNS),
+            expected=len(header),
         )
-    case, domain, split, class_name, *numbers, note = cells
+    case, domain, split, class_name, *texts, note = cells
     try:
-        dice, jaccard, hd95, assd, volume = (None if c == "" else float(c) for c in numbers)
-        score = ClassScore(class_name, dice, jaccard, hd95, assd, volume, note)
+        numbers = [None if text == "" else float(text) for text in texts]
+        dice, jaccard, hd95, assd, size_error, *ratios = numbers
+        score = ClassScore(class_name, dice, jaccard, hd95, assd, size_error, note, unit)
+        return ScoreRow(case, domain, split, score, *ratios)
     except (ValueError, NumericError) as error:
         raise DataError(
             f"line {line} of the table of scores",
             file=path,
-            got=numbers,
+            got=texts,
             expected="finite numbers or empty cells",
         ) from error
-    return ScoreRow(case, domain, split, score)

@@ -1,4 +1,4 @@
-"""A copy of the bundle and a small data set of three sites."""
+"""Each bundle in turn: a copy of it, and a small data set of three domains."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles.prostate import copy_bundle, demo_set, small_set
+from tests.bundles.examples import EXAMPLES, Example, copy_bundle, demo_set, small_set
+
+
+@pytest.fixture(scope="module", params=EXAMPLES, ids=lambda example: example.name)
+def example(request: pytest.FixtureRequest) -> Example:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def prostate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_bundle(tmp_path_factory.mktemp("bundle") / "dim_prostate")
+def demo(example: Example, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return demo_set(tmp_path_factory, example.kind)
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(example: Example, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_bundle(tmp_path_factory.mktemp("bundle") / example.name, example)
+
+
+@pytest.fixture(scope="module")
+def dataset(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "small"
-    demo = demo_set(tmp_path_factory)
     return small_set(folder, demo, labeled=1, unlabeled=3, validation=1, test=3)

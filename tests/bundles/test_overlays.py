@@ -14,24 +14,26 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
+from dim_monai.data.kinds import get_kind
+from dim_monai.data.photograph import read_mask, read_photograph
+from dim_monai.errors import CheckpointError
 from dim_monai.handlers import SharpnessAware
 from dim_monai.methods import Supervised
-from dim_monai.report.scores import COLUMNS
-from tests.bundles.prostate import BUNDLE, NETWORK, TINY, last_terms, start
+from dim_monai.metrics import SCORE_NAMES
+from dim_monai.report.scores import columns
+from tests.bundles.examples import (
+    EXAMPLES,
+    PROSTATE,
+    Example,
+    Task,
+    demo_set,
+    last_terms,
+    small_set,
+    start,
+)
 
-METHODS = sorted(f"methods/{path.name}" for path in (BUNDLE / "configs").glob("methods/*.yaml"))
-VOLUMES = {"roi_size": [32, 32, 8]}  # the overlay's network is 3-D, so is its patch
-SHAPES: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
-    "slices": ([], {}, ["prostate"]),
-    "zones": (["zones.yaml"], {}, ["peripheral_zone", "central_gland"]),
-    "volumes": (["volumes.yaml"], VOLUMES, ["prostate"]),
-    "volumes of zones": (
-        ["volumes.yaml", "zones.yaml"],
-        VOLUMES,
-        ["peripheral_zone", "central_gland"],
-    ),
-}
-"""Name of a task to its overlays, what they need to stay tiny, and its classes."""
+METHODS = PROSTATE.methods  # the same in every bundle
+TASKS = {f"{e.name}: {task}": (e, e.tasks[task]) for e in EXAMPLES for task in e.tasks}
 
 
 def get(workflow: ConfigWorkflow, name: str) -> Any:
@@ -46,7 +48,7 @@ def train(
         "output_dir": str(output_dir),
         "model_file": str(output_dir / "model.pt"),
     }
-    workflow = start(bundle, "train.yaml", *overlays, **{**TINY, **settings, **places})
+    workflow = start(bundle, "train.yaml", *overlays, **settings, **places)
     assert workflow.check_properties() == []
     workflow.run()
     workflow.finalize()
@@ -81,9 +83,9 @@ def require_complete_training(workflow: ConfigWorkflow, output_dir: Path) -> dic
 
 @pytest.mark.parametrize("overlay", METHODS)
 def test_a_method_does_what_its_overlay_says(
-    prostate: Path, dataset: Path, tmp_path: Path, overlay: str
+    example: Example, bundle: Path, dataset: Path, tmp_path: Path, overlay: str
 ) -> None:
-    workflow = train(prostate, dataset, tmp_path, overlay)
+    workflow = train(bundle, dataset, tmp_path, overlay, **example.tiny)
     terms = require_complete_training(workflow, tmp_path)
     assert "supervised" in terms
     assert ("f_divergence" in terms) == workflow.parser["use_divergence"]
@@ -96,36 +98,83 @@ def test_a_method_does_what_its_overlay_says(
     assert len(sharp) == workflow.parser["use_sharpness"]
 
 
-@pytest.mark.parametrize("task", SHAPES)
+@pytest.mark.parametrize("name", TASKS)
 def test_a_task_trains_evaluates_and_segments_with_one_overlay(
-    prostate: Path, dataset: Path, tmp_path: Path, task: str
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, name: str
 ) -> None:
-    overlays, settings, classes = SHAPES[task]
-    trained = train(prostate, dataset, tmp_path, *overlays, **settings)
+    example, task = TASKS[name]
+    demo = demo_set(tmp_path_factory, example.kind)
+    dataset = small_set(tmp_path / "set", demo, labeled=1, unlabeled=3, validation=1, test=3)
+    bundle, settings = example.folder, {**example.tiny, **task.settings}
+    trained = train(bundle, dataset, tmp_path, *task.overlays, **settings)
     terms = require_complete_training(trained, tmp_path)
     assert terms.keys() >= {"supervised", "labelled_in_box", "unlabelled_in_box", "f_divergence"}
-    assert_table(tmp_path / "metrics.csv", ["validation"], classes)
+    assert_table(tmp_path / "metrics.csv", example, task, ["validation"])
 
     places = {"output_dir": str(tmp_path), "model_file": str(tmp_path / "model.pt")}
-    files = ("train.yaml", "evaluate.yaml", *overlays)
-    evaluation = start(prostate, *files, **{**TINY, **settings}, dataset_dir=str(dataset), **places)
+    files = ("train.yaml", "evaluate.yaml", *task.overlays)
+    evaluation = start(bundle, *files, **settings, dataset_dir=str(dataset), **places)
     evaluation.run()
-    assert_table(tmp_path / "metrics.csv", ["validation", "test", "test", "test"], classes)
+    assert_table(tmp_path / "metrics.csv", example, task, ["validation", "test", "test", "test"])
 
     image = json.loads((dataset / "datalist.json").read_text())["test"][0]["image"]
     places |= {"output_dir": str(tmp_path / "masks"), "dataset_dir": image}
-    start(
-        prostate, "inference.yaml", *overlays, kind="inference", **NETWORK | settings, **places
-    ).run()
+    tiny = {**example.network, **task.settings}
+    start(bundle, "inference.yaml", *task.overlays, kind="inference", **tiny, **places).run()
     (mask,) = (tmp_path / "masks").iterdir()
-    found = nib.load(mask)
-    assert found.shape == nib.load(image).shape
-    assert found.get_data_dtype() == np.uint8
-    assert set(np.unique(found.dataobj)) <= set(range(len(classes) + 1))
+    found, shape = read_both(example, mask, Path(image))
+    assert found.shape == shape
+    assert found.dtype == np.uint8
+    assert set(np.unique(found)) <= set(range(get(trained, "labels").num_classes))
 
 
-def assert_table(path: Path, splits: list[str], classes: list[str]) -> None:
+def read_both(example: Example, mask: Path, image: Path) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return a mask and the shape of its image."""
+    if example.kind == "photograph":
+        return read_mask(mask), read_photograph(image).shape[:2]
+    return np.asarray(nib.load(mask).dataobj), nib.load(image).shape
+
+
+def assert_table(path: Path, example: Example, task: Task, splits: list[str]) -> None:
     rows = read_table(path)
-    assert tuple(rows[0]) == COLUMNS
-    assert [row["split"] for row in rows[:: len(classes)]] == splits
-    assert [row["class"] for row in rows] == classes * len(splits)
+    ratio = {"disc", "cup"} <= set(task.scored)
+    expected = columns(SCORE_NAMES[get_kind(example.kind).unit])
+    assert set(expected) <= set(rows[0])
+    assert ("vcdr" in rows[0]) == ratio
+    assert [row["split"] for row in rows[:: len(task.scored)]] == splits
+    assert [row["class"] for row in rows] == task.scored * len(splits)
+
+
+def test_a_training_goes_on_from_the_weights_of_another(
+    example: Example, bundle: Path, dataset: Path, tmp_path: Path
+) -> None:
+    first = train(bundle, dataset, tmp_path / "first", **example.tiny)
+    weights = torch.load(tmp_path / "first" / "model.pt", weights_only=True)
+    start_from = str(tmp_path / "first" / "model.pt")
+    # No step is large enough to leave them.
+    settings = {**example.tiny, "learning_rate": 0.0, "start_from": start_from}
+    second = train(bundle, dataset, tmp_path / "second", **settings)
+    for network in (get(second, "network"), get(second, "teacher").network):
+        state = network.state_dict()
+        assert all(torch.allclose(weights[name], state[name], atol=1e-7) for name in weights)
+    fresh = get(first, "network").state_dict()
+    assert fresh.keys() == weights.keys()
+
+
+def test_weights_of_another_network_stop_a_training_that_leaves_all_as_it_was(
+    example: Example, bundle: Path, dataset: Path, tmp_path: Path
+) -> None:
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.csv").write_text("of an earlier run")
+    with pytest.raises(RuntimeError) as caught:
+        train(
+            bundle,
+            dataset,
+            tmp_path / "out",
+            **example.tiny,
+            start_from=str(tmp_path / "other.pt"),
+        )
+    assert isinstance(caught.value.__cause__, CheckpointError)
+    assert "of another network" in str(caught.value.__cause__)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.csv"]

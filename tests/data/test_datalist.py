@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dim_monai.data.datalist as module
-from dim_monai.data.datalist import LISTS, Datalist, load_saved_datalist, open_datalist
+from dim_monai.data.datalist import (
+    LISTS,
+    Datalist,
+    hashed,
+    load_saved_datalist,
+    open_datalist,
+    was_prepared,
+)
+from dim_monai.data.kinds import VOLUME
 from dim_monai.dicom.write import write_series
 from dim_monai.errors import ConfigError, DataError
 
@@ -115,8 +123,8 @@ def test_a_drawn_split_depends_on_names_alone(labelled_of, seed, shuffler) -> No
 def test_the_order_of_the_file_system_has_no_effect(tmp_path, monkeypatch) -> None:
     root = plain(tmp_path, labelled=9, unlabelled=4)
     expected = open_datalist(root)
-    find_cases = module.find_cases
-    monkeypatch.setattr(module, "find_cases", lambda folder: find_cases(folder)[::-1])
+    backwards = replace(VOLUME, find=lambda folder: VOLUME.find(folder)[::-1])
+    monkeypatch.setattr(module, "get_kind", lambda name: backwards)
     assert open_datalist(root) == expected
 
 
@@ -217,7 +225,16 @@ def test_a_saved_list_comes_back_equal(source, notes, patient) -> None:
         root = plain(Path(folder), labelled=4, unlabelled=2)
         drawn = open_datalist(root)
         unlabeled = ({**drawn.unlabeled[0], "patient": patient}, *drawn.unlabeled[1:])
-        saved = replace(drawn, unlabeled=unlabeled, source=source, notes=tuple(notes))
+        sha256 = {drawn.labeled[0]["image"]: "ab", drawn.labeled[0]["label"]: "cd"}
+        facts = {"seed": 3, "test_fraction": 0.25, "command": source}
+        saved = replace(
+            drawn,
+            unlabeled=unlabeled,
+            source=source,
+            notes=tuple(notes),
+            facts=facts,
+            sha256=sha256,
+        )
         module.save_datalist(root / "split.json", saved)
         assert load_saved_datalist(root / "split.json") == saved
 
@@ -227,6 +244,66 @@ def test_a_saved_draw_can_be_used_again_as_a_datalist(tmp_path) -> None:
     (tmp_path / "again").mkdir()
     module.save_datalist(tmp_path / "again" / "datalist.json", drawn)
     assert open_datalist(tmp_path / "again", seed=6) == drawn
+
+
+def test_hashes_stand_apart_from_the_entries(tmp_path) -> None:
+    document = listed(tmp_path, labeled=1, unlabeled=1, test=1)
+    document["labeled"][0] |= {"image_sha256": "i", "label_sha256": "l"}
+    document["test"][0]["image_sha256"] = "t"
+    datalist = open_datalist(written(tmp_path, document))
+    assert not any("sha256" in key for name in LISTS for e in getattr(datalist, name) for key in e)
+    (entry,) = hashed(datalist, "labeled")
+    assert entry == {**datalist.labeled[0], "image_sha256": "i", "label_sha256": "l"}
+    assert hashed(datalist, "unlabeled") == datalist.unlabeled
+    training = datalist.for_training()
+    assert hashed(training, "labeled") == (entry,)
+    assert sorted(training.sha256.values()) == ["i", "l"]  # none of a test case
+
+
+def test_a_list_of_the_reference_protocol_says_that_it_selects_on_test_data(tmp_path) -> None:
+    note = "selected on test data: no validation"
+    root = written(tmp_path, {**listed(tmp_path, labeled=1, test=1), "notes": [note]})
+    assert open_datalist(root).notes == (note,)
+
+
+def test_paths_can_be_saved_relative_to_a_folder(tmp_path) -> None:
+    drawn = open_datalist(plain(tmp_path / "set", labelled=4))
+    (tmp_path / "list").mkdir()
+    module.save_datalist(tmp_path / "list/a.json", drawn, relative_to=tmp_path / "list")
+    assert '"../set/images/case_00.nii.gz"' in (tmp_path / "list/a.json").read_text()
+    assert load_saved_datalist(tmp_path / "list/a.json") == drawn
+    module.save_datalist(tmp_path / "list/b.json", drawn, relative_to=Path("/another/folder"))
+    assert f'"{tmp_path}/set/images/case_00.nii.gz"' in (tmp_path / "list/b.json").read_text()
+
+
+def test_a_prepared_list_is_known_by_its_layout(tmp_path) -> None:
+    root = written(tmp_path, listed(tmp_path, labeled=1))
+    assert not was_prepared(root / "datalist.json")
+    assert not was_prepared(root / "gone.json")
+    written(root, {"layout": "folder"})
+    assert was_prepared(root / "datalist.json")
+
+
+def test_photographs_in_the_plain_layout(tmp_path) -> None:
+    for n, suffix in enumerate(("jpg", "PNG", "tif", "jpeg")):
+        touch(tmp_path / "images" / "north" / f"e.{n}.{suffix}")
+    touch(*(tmp_path / "labels" / "north" / f"e.{n}.png" for n in range(3)))
+    datalist = open_datalist(tmp_path, kind="photograph")
+    assert by_name(datalist)["unlabeled"] == {("north", "e.3")}
+    labelled = (*datalist.labeled, *datalist.validation)
+    assert {(e["case"], Path(e["label"]).name) for e in labelled} == {
+        (f"e.{n}", f"e.{n}.png") for n in range(3)
+    }
+    module.save_datalist(tmp_path / "list.json", datalist)
+    assert load_saved_datalist(tmp_path / "list.json") == datalist
+    touch(tmp_path / "labels" / "north" / "e.3.jpg")
+    with pytest.raises(DataError, match=r"label in another format: .*e\.3\.jpg; expected a mask"):
+        open_datalist(tmp_path, kind="photograph")
+
+
+def test_an_unknown_kind_is_refused(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="unknown kind of case; got 'photo'"):
+        open_datalist(plain(tmp_path, labelled=3), kind="photo")
 
 
 def test_training_cannot_open_the_test_list(tmp_path) -> None:
@@ -278,6 +355,7 @@ REFUSED_LISTS: list[tuple[Callable[[Path], object], str]] = [
     (raw(b'{"labeled": [], "labeled": []}'), "repeated key in data list: .*; got labeled"),
     (raw(b'{"labeled": {}}'), 'malformed data list: .*; expected "labeled" a list of objects'),
     (edit(lambda lists: lists.update(source=[])), '"source" a string'),
+    (edit(lambda lists: lists.update(seed=[])), '"seed" a text or number'),
     (
         edit(lambda lists: lists.update(labelled=[])),
         "unknown key in data list: .*; got 'labelled'; .*; did you mean 'labeled'?",
@@ -356,11 +434,11 @@ REFUSED_LAYOUTS: list[tuple[Callable[[Path], object], str]] = [
     ),
     (
         lambda root: (root / "labels" / "case_00.nii.gz").rename(root / "labels" / "case_00.nrrd"),
-        r"label that is not NIfTI: .*labels/case_00\.nrrd",
+        r"label in another format: .*labels/case_00\.nrrd",
     ),
     (
         lambda root: touch(root / "labels" / "case_00" / "1.dcm"),
-        r"label that is not NIfTI: .*labels/case_00/1\.dcm",
+        r"label in another format: .*labels/case_00/1\.dcm",
     ),
     *(
         (

@@ -10,10 +10,14 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SaveImage
+from PIL import Image
 
-from dim_monai.data.output import MirroredLayout, WholeNiftiWriter
+from dim_monai.data.output import MirroredLayout, WholeNiftiWriter, WholePngWriter
+from dim_monai.data.photograph import read_mask
 from dim_monai.dicom.series import case_name
-from dim_monai.errors import ConfigError
+from dim_monai.errors import ConfigError, DataError
+from tests.photograph_builder import save as save_photograph
+from tests.photograph_builder import scene
 
 UID = "1.2.826.0.1.3680043.8.498.100"
 AFFINE = np.array([[-0.5, 0, 0, 10], [0, 0.5, 0, -20], [0, 0, 3.0, 7], [0, 0, 0, 1]])
@@ -37,6 +41,24 @@ def test_the_tree_of_masks_mirrors_that_of_the_images(tmp_path, case, mask) -> N
     path = Path(layout.filename(str(tmp_path / "in" / case), idx=3))
     assert path == tmp_path / "out" / mask
     assert path.parent.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("case", "mask"),
+    [
+        ("eye.jpg", "eye_seg.png"),
+        ("a/b/eye.v2.TIF", "a/b/eye.v2_seg.png"),
+        ("patient.7/eye.png", "patient.7/eye_seg.png"),
+    ],
+)
+def test_masks_of_photographs_are_png_in_the_same_tree(tmp_path, case, mask) -> None:
+    layout = MirroredLayout(str(tmp_path / "out"), str(tmp_path / "in"), kind="photograph")
+    assert layout.filename(str(tmp_path / "in" / case)) == str(tmp_path / "out" / mask)
+
+
+def test_a_layout_knows_its_kinds() -> None:
+    with pytest.raises(ConfigError, match="kind"):
+        MirroredLayout("out", "in", kind="picture")
 
 
 @pytest.mark.parametrize("case", [UID, "series", "case.nii.gz"])
@@ -142,3 +164,79 @@ def test_a_writer_that_fails_half_way_leaves_what_was_there(
     assert [path.parent for path in begun] == [tmp_path]
     assert begun[0] != target
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+def photograph_mask(source: Path, dtype: torch.dtype = torch.float32) -> MetaTensor:
+    labels = torch.from_numpy(scene()[None, ..., 0] % 3).to(dtype)
+    return MetaTensor(labels, meta={"filename_or_obj": str(source)})
+
+
+def save_image(tmp_path: Path) -> SaveImage:
+    return SaveImage(
+        writer=WholePngWriter,
+        folder_layout=MirroredLayout(
+            str(tmp_path / "out"), str(tmp_path / "in"), kind="photograph"
+        ),
+        output_ext=".png",
+        output_dtype=np.uint8,
+        resample=False,
+        print_log=False,
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_monai_saves_the_mask_of_a_photograph_on_its_stored_grid(
+    tmp_path, suffix, orientation
+) -> None:
+    eye = save_photograph(tmp_path / "in" / "a" / f"eye.{suffix}", scene(), orientation)
+    save_image(tmp_path)(photograph_mask(eye))
+    (written,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert written == tmp_path / "out" / "a" / "eye_seg.png"
+    np.testing.assert_array_equal(read_mask(written), scene()[..., 0] % 3)
+    with Image.open(written) as mask:
+        assert mask.mode == "L"
+        assert mask.size == ((7, 13) if orientation > 4 else (13, 7))
+        assert mask.getexif().get(274, 1) == orientation
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float64])
+def test_class_indices_of_any_dtype_are_written_as_they_are(tmp_path, dtype) -> None:
+    eye = save_photograph(tmp_path / "in" / "eye.png", scene())
+    save_image(tmp_path)(photograph_mask(eye, dtype))
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "eye_seg.png"), scene()[..., 0] % 3)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (torch.full((1, 13, 7), 0.5), "class indices"),
+        (torch.full((1, 13, 7), 256.0), "class indices"),
+        (torch.full((1, 13, 7), -1), "class indices"),
+        (torch.full((1, 13, 7), torch.nan), "class indices"),
+        (torch.zeros(3, 13, 7), r"\(1, W, H\)"),
+        (torch.zeros(1, 13, 7, 2), r"\(1, W, H\)"),
+        (torch.zeros(1, 7, 13), r"got \(7, 13\); expected \(13, 7\)"),
+    ],
+)
+def test_what_is_no_mask_of_the_photograph_is_not_written(tmp_path, array, message) -> None:
+    eye = save_photograph(tmp_path / "eye.png", scene())
+    made = WholePngWriter()
+    with pytest.raises(DataError, match=message):
+        _write(made, array, {"filename_or_obj": str(eye)}, tmp_path / "eye_seg.png")
+    assert list(tmp_path.iterdir()) == [eye]
+
+
+def test_a_mask_needs_its_photograph(tmp_path) -> None:
+    with pytest.raises(DataError, match="without its photograph"):
+        _write(WholePngWriter(), torch.zeros(1, 13, 7), {}, tmp_path / "eye_seg.png")
+    with pytest.raises(ValueError, match="set_metadata"):
+        WholePngWriter().write(tmp_path / "eye_seg.png")
+    with pytest.raises(ValueError, match="resample=False"):
+        WholePngWriter().set_metadata({"filename_or_obj": "eye.png"}, resample=True)
+
+
+def _write(made: WholePngWriter, array: torch.Tensor, meta: dict[str, str], path: Path) -> None:
+    made.set_data_array(array, channel_dim=0)
+    made.set_metadata(meta, resample=False)
+    made.write(path)

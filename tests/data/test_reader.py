@@ -6,11 +6,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, Invertd, LoadImaged, Orientationd, Spacingd
+from monai.transforms import (
+    Compose,
+    Invertd,
+    LoadImage,
+    LoadImaged,
+    Orientationd,
+    Resized,
+    ResizeWithPadOrCropd,
+    Spacingd,
+)
 
+from dim_monai.data.photograph import write_mask
 from dim_monai.data.reader import FORM_TOLERANCE, CaseReader, read_case
 from dim_monai.dicom.write import write_series
 from dim_monai.errors import DataError
+from tests import photograph_builder
 from tests.dicom_builder import (
     ORIENTATIONS,
     affine_of,
@@ -19,6 +30,7 @@ from tests.dicom_builder import (
     real_data,
     voxels_at,
 )
+from tests.photograph_builder import scene
 
 # MONAI's loader constructs all its readers first, and this one misses its optional library.
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
@@ -143,6 +155,60 @@ def test_metadata_is_what_monai_needs(tmp_path):
     np.testing.assert_array_equal(image.meta["spatial_shape"], (5, 4, 6))
     np.testing.assert_allclose(image.affine, affine_of("axial"), atol=1e-5)
     np.testing.assert_allclose(image.meta["original_affine"], affine_of("axial"), atol=1e-5)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_monai_loads_a_photograph_and_its_mask_upright(tmp_path, orientation):
+    eye = photograph_builder.save(tmp_path / "eye.png", scene(), orientation)
+    write_mask(tmp_path / "mask.png", scene()[..., 1], orientation)
+    load = Compose(
+        [
+            LoadImaged("image", reader=CaseReader(), ensure_channel_first=True),
+            LoadImaged("label", reader=CaseReader(mask=True), ensure_channel_first=True),
+        ]
+    )
+    item = load({"image": str(eye), "label": str(tmp_path / "mask.png")})
+    assert {value.dtype for value in item.values()} == {torch.float32}
+    np.testing.assert_array_equal(item["image"], scene().transpose(2, 0, 1))
+    np.testing.assert_array_equal(item["label"], scene()[None, ..., 1])
+    for value in item.values():
+        torch.testing.assert_close(value.affine, torch.eye(4, dtype=torch.float64))
+        assert tuple(value.meta["spatial_shape"]) == (13, 7)
+
+
+def test_a_photograph_stays_uint8_where_that_is_asked_for(tmp_path):
+    eye = photograph_builder.save(tmp_path / "eye.jpg", scene())
+    image = LoadImage(reader=CaseReader(), ensure_channel_first=True, dtype=np.uint8)(eye)
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, 13, 7)
+
+
+def test_a_refused_photograph_is_not_read_by_another_reader(tmp_path):
+    """MONAI's own reader would take it, lying on its side."""
+    photograph_builder.save(tmp_path / "eye.png", scene()[..., 0], 6)
+    with pytest.raises(DataError, match="mode L"):
+        LoadImage(reader=CaseReader())(tmp_path / "eye.png")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_monai_resizes_pads_and_brings_a_photograph_back(tmp_path, orientation):
+    smooth = np.add.outer(np.arange(90), 2 * np.arange(60)).astype(np.uint8)[..., None]
+    upright = np.repeat(smooth, 3, axis=2)
+    path = photograph_builder.save(tmp_path / "eye.png", upright, orientation)
+    there = Compose(
+        [
+            LoadImaged("image", reader=CaseReader(), ensure_channel_first=True),
+            Resized("image", spatial_size=60, size_mode="longest", mode="bilinear"),
+            ResizeWithPadOrCropd("image", spatial_size=(64, 64)),
+        ]
+    )
+    item = there({"image": str(path)})
+    assert item["image"].shape == (3, 64, 64)
+    item["pred"] = item["image"].clone()
+    back = Invertd("pred", transform=there, orig_keys="image", nearest_interp=False)(item)["pred"]
+    assert back.meta["filename_or_obj"] == str(path)
+    inside = (slice(2, -2), slice(2, -2))
+    np.testing.assert_allclose(back[0][inside], upright[..., 0][inside], atol=1.5)
 
 
 def test_reader_says_what_it_reads(tmp_path):

@@ -118,3 +118,20 @@ def test_the_entries_are_not_changed() -> None:
     data = [dict(entry) for entry in DATA]
     assert dataset(data).data == DATA
     assert data == DATA
+
+
+def test_photographs_are_items_as_they_are_and_stay_bytes() -> None:
+    photograph = torch.arange(3 * 5 * 4, dtype=torch.uint8).view(3, 5, 4)
+
+    def read(entry: dict[str, Any]) -> dict[str, Any]:
+        return {"image": MetaTensor(photograph + entry["image"]), "label": photograph[:1] % 2}
+
+    items = SliceDataset(
+        [{"image": n} for n in range(3)], read, slice_axis=None, num_workers=0, progress=False
+    )
+    assert len(items) == 3
+    for n in range(3):
+        assert type(items[n]["image"]) is torch.Tensor
+        assert items[n]["image"].dtype == torch.uint8
+        assert torch.equal(items[n]["image"], photograph + n)
+        assert items[n]["label"].shape == (1, 5, 4)

@@ -16,6 +16,8 @@ from dim_monai.data import source
 from dim_monai.data.datalist import Datalist, open_datalist
 from dim_monai.data.labels import LabelMapping
 from dim_monai.errors import DataError
+from tests.photograph_builder import save as save_photograph
+from tests.photograph_builder import scene
 
 LABELS = LabelMapping({"background": [0], "prostate": [1]})
 
@@ -172,3 +174,46 @@ def test_the_log_tells_the_spacings_of_what_is_trained_on(
     source.require_sound_training(open_datalist(root).for_training(), LABELS)
     told = [line for line in caplog.messages if line.startswith("spacing")]
     assert told == [f"spacing: {in_plane} mm in the plane, {between} mm between slices"]
+
+
+def test_photographs_go_the_same_way_as_volumes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dim_monai")
+    root, out = tmp_path / "eyes", tmp_path / "out"
+    for number in range(4):
+        image = scene((13 + number, 7), seed=number)
+        save_photograph(root / "images" / f"eye{number}.png", image, 6)
+        if number < 3:
+            save_photograph(root / "labels" / f"eye{number}.png", image[..., 0] % 2)
+    datalist = source.training_datalist(str(root), str(out), 0, 0.2, kind="photograph")
+    source.require_sound_training(datalist.for_training(), LABELS, kind="photograph")
+    assert "cases: 2 labelled, 1 unlabelled, 1 for validation" in caplog.messages
+    assert "size: 13 to 16 px the longer side, 7 px the shorter" in caplog.messages
+    source.begin_run(datalist, str(out))
+    again = source.evaluation_datalist(str(root), str(out), 0, 0.2, kind="photograph")
+    assert again == datalist
+    network, model = nn.Conv2d(3, 2, 1), str(tmp_path / "model.pt")
+    torch.save(network.state_dict(), model)
+    source.require_sound_evaluation(again, LABELS, model, network, kind="photograph")
+    cases = source.inference_cases(str(root / "images"), kind="photograph")
+    assert [case["case"] for case in cases] == ["eye0", "eye1", "eye2", "eye3"]
+    source.require_sound_inference(cases, model, network, kind="photograph")
+
+
+def test_photographs_of_one_name_would_be_written_to_one_mask(tmp_path: Path) -> None:
+    for name in ("eye.png", "eye.jpg"):
+        save_photograph(tmp_path / name, scene())
+    with pytest.raises(DataError, match="two cases of one name"):
+        source.inference_cases(str(tmp_path), kind="photograph")
+
+
+def test_an_unreadable_photograph_stops_the_segmentation_before_it_begins(tmp_path: Path) -> None:
+    network, model = nn.Conv2d(3, 2, 1), str(tmp_path / "model.pt")
+    torch.save(network.state_dict(), model)
+    save_photograph(tmp_path / "grey.png", scene()[..., 0])
+    (tmp_path / "half.png").write_bytes(b"half")
+    cases = source.inference_cases(str(tmp_path), kind="photograph")
+    with pytest.raises(DataError, match="nothing was segmented") as caught:
+        source.require_sound_inference(cases, model, network, kind="photograph")
+    assert all(name in str(caught.value) for name in ("grey.png", "half.png"))

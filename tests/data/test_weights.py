@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dim_monai.data.weights import require_model
+from dim_monai.data.weights import require_model, start_from
 from dim_monai.errors import CheckpointError
 
 
@@ -78,3 +78,37 @@ def test_a_missing_and_a_surplus_tensor_are_named(tmp_path: Path) -> None:
     assert "got no 1.bias; expected 1.bias (4,)" in refusal(tmp_path / "model.pt")
     torch.save({**weights, "extra": torch.zeros(7)}, tmp_path / "model.pt")
     assert "got extra (7,); expected no extra" in refusal(tmp_path / "model.pt")
+
+
+def test_a_training_starts_from_the_weights_of_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, other = network(), network()
+    torch.save(other.state_dict(), tmp_path / "model.pt")
+    caplog.set_level("INFO", "dim_monai")
+    start_from(str(tmp_path / "model.pt"), model)
+    expected = other.state_dict()
+    assert all(torch.equal(expected[k], tensor) for k, tensor in model.state_dict().items())
+    assert f"starting from: {tmp_path / 'model.pt'}" in caplog.text
+
+
+def test_without_a_file_the_network_stays_as_it_is() -> None:
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start_from(None, model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_other_classes_are_refused_and_nothing_is_loaded_in_part(tmp_path: Path) -> None:
+    torch.save(network(classes=3).state_dict(), tmp_path / "model.pt")
+    model = network(classes=2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="of another network"):
+        start_from(str(tmp_path / "model.pt"), model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_missing_start_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no model") as caught:
+        start_from(str(tmp_path / "no.pt"), network())
+    assert caught.value.file == str(tmp_path / "no.pt")

@@ -14,7 +14,7 @@ import pytest
 from dim_monai.dicom.write import write_series
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import DataError
-from tests.bundles.prostate import BUNDLE, TINY, start, tree
+from tests.bundles.examples import PROSTATE, start, tree
 
 SHAPE = (40, 36, 5)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -181,4 +181,4 @@ def train(root: Path, tmp_path: Path) -> None:
         "output_dir": str(tmp_path / "out"),
         "model_file": str(tmp_path / "out" / "model.pt"),
     }
-    start(BUNDLE, "train.yaml", **TINY, **places).run()
+    start(PROSTATE.folder, "train.yaml", **PROSTATE.tiny, **places).run()

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from dim_monai.data import checks
+from dim_monai.data import kinds
 from dim_monai.data.checks import CaseFacts, check_cases, require_sound
 from dim_monai.data.datalist import open_datalist
 from dim_monai.data.labels import LabelMapping
@@ -293,10 +293,11 @@ def test_a_file_that_went_away_is_a_fault_and_not_a_crash(root) -> None:
 def test_a_file_that_may_not_be_read_is_a_fault_and_not_a_crash(root, monkeypatch) -> None:
     datalist = open_datalist(root)
 
-    def refuse(path: str) -> None:
-        raise PermissionError(13, "Permission denied", path)
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(checks, "read_case", refuse)
+    refusing = replace(kinds.VOLUME, read_image=refuse, read_label=refuse)
+    monkeypatch.setitem(kinds.KINDS, "volume", refusing)
     faults = check_cases(replace(datalist, unlabeled=()), MAPPING)
     assert [fault.file for fault in faults] == [
         entry[key] for entry in datalist.labeled for key in ("image", "label")
@@ -352,4 +353,5 @@ def test_a_real_series_passes_with_its_label_and_not_with_a_slice_missing(real, 
     del gap["label"]
     (fault,) = check_cases(replace(datalist, unlabeled=(gap,)), MAPPING)
     assert fault.file == missing["image"]
-    assert "missing" in fault.code
+    assert fault.code == "D102"
+    assert "missing" in fault.what

@@ -11,9 +11,13 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
+from dim_monai.cup_to_disc import vertical_cup_to_disc_ratio
+from dim_monai.data.photograph import read_mask, read_photograph
+from dim_monai.errors import ConfigError, DataError
 from dim_monai.handlers import CaseScores
 from dim_monai.metrics import score_case
 from dim_monai.report.scores import read_scores_csv
+from tests.photograph_builder import save
 
 SPACING_MM = (0.5, 0.75, 3.0)
 REGIONS = {"gland": [1, 2], "core": [2]}
@@ -77,7 +81,7 @@ def test_every_case_is_scored_as_a_whole_in_mm(tmp_path: Path) -> None:
     assert [row.score for row in rows] == expected
     assert 0 < rows[0].score.dice < 1
     # 4 and 4.5 mm balls whose voxels are up to 3 mm: the distance is of that size, not of voxels.
-    assert 0.5 <= rows[0].score.hd95_mm <= 3.0
+    assert 0.5 <= rows[0].score.hd95 <= 3.0
 
 
 @pytest.mark.parametrize(("pictures", "drawn"), [(0, 0), (1, 2), (4, 3)])
@@ -119,3 +123,81 @@ def test_a_label_stored_with_other_axes_than_its_image_scores_the_same(
         rows.append([row.score for row in handler.rows])
     assert rows[0] == rows[1]
     assert rows[0][0].dice > 0.5
+
+
+EYE_REGIONS = {"disc": [1, 2], "cup": [2]}
+
+
+def eye(disc: float, cup: float, shape: tuple[int, int] = (60, 44)) -> np.ndarray:
+    """Rim 1 and cup 2 in a photograph (W, H)."""
+    distance = np.hypot(*np.ogrid[-20 : shape[0] - 20, -18 : shape[1] - 18])
+    return ((distance < disc).astype(int) + (distance < cup)).astype(np.uint8)
+
+
+def photograph(truth: np.ndarray, case: str = "eye") -> dict[str, object]:
+    image = np.repeat(100 * truth[None], 3, axis=0).astype(np.float32)
+    return {
+        "native_image": MetaTensor(torch.from_numpy(image)),
+        "native_label": MetaTensor(torch.from_numpy(truth[None].astype(np.float32))),
+        "case": case,
+        "domain": "clinic",
+        "split": "test",
+    }
+
+
+def test_photographs_are_scored_in_pixels_with_their_ratio(tmp_path: Path) -> None:
+    truth, prediction = eye(14, 7), eye(13, 8)
+    handler = CaseScores(str(tmp_path), EYE_REGIONS, unit="px")
+    handler._score(photograph(truth), MetaTensor(torch.from_numpy(prediction[None]).float()))
+    handler._score(photograph(truth, "missed"), MetaTensor(torch.zeros(1, *truth.shape)))
+    handler._write()
+    rows = read_scores_csv(tmp_path / "metrics.csv")
+    assert [row.score for row in rows[:2]] == score_case(prediction, truth, None, EYE_REGIONS)
+    assert {(row.vcdr, row.vcdr_truth) for row in rows[:2]} == {
+        tuple(vertical_cup_to_disc_ratio(labels, [1, 2], [2]) for labels in (prediction, truth))
+    }
+    assert rows[0].vcdr == pytest.approx(8 / 13, abs=0.05)
+    assert [(row.vcdr, row.score.note) for row in rows[2:]] == [(None, "missed")] * 2
+    assert rows[2].score.hd95 == pytest.approx(np.hypot(60, 44))
+    report = (tmp_path / "report.html").read_text()
+    assert "clinic / eye: disc Dice" in report
+    assert "HD95 (px)" in report
+
+
+def test_a_photograph_that_is_stored_sideways_scores_as_its_upright_twin(tmp_path: Path) -> None:
+    truth, prediction = eye(14, 7), eye(13, 8)
+    colours = np.repeat(80 * truth[..., None], 3, axis=2)
+    rows = []
+    for orientation in range(1, 9):
+        folder = tmp_path / str(orientation)
+        save(folder / "eye.png", colours, orientation)
+        save(folder / "mask.png", truth, orientation)
+        item_ = photograph(read_mask(folder / "mask.png"))
+        image = read_photograph(folder / "eye.png").astype(np.float32)
+        item_["native_image"] = MetaTensor(torch.from_numpy(image).permute(2, 0, 1))
+        handler = CaseScores(str(folder), EYE_REGIONS, pictures=0, unit="px")
+        handler._score(item_, MetaTensor(torch.from_numpy(prediction[None])))
+        rows.append(handler.rows)
+    assert all(twin == rows[0] for twin in rows)
+    assert rows[0][0].vcdr is not None
+
+
+@pytest.mark.parametrize("regions", [{"disc": [1, 2]}, {"vessel": [1]}])
+def test_without_disc_and_cup_there_is_no_ratio(tmp_path: Path, regions: dict) -> None:
+    handler = CaseScores(str(tmp_path), regions, pictures=0, unit="px")
+    truth = (eye(14, 0) > 0).astype(np.uint8)
+    handler._score(photograph(truth), MetaTensor(torch.from_numpy(truth[None])))
+    assert [(row.vcdr, row.vcdr_truth) for row in handler.rows] == [(None, None)]
+    handler._write()
+    assert "vcdr" not in (tmp_path / "metrics.csv").read_text()
+
+
+def test_a_prediction_on_another_grid_is_refused(tmp_path: Path) -> None:
+    handler = CaseScores(str(tmp_path), EYE_REGIONS, unit="px")
+    with pytest.raises(DataError, match="different grids"):
+        handler._score(photograph(eye(14, 7)), MetaTensor(torch.zeros(1, 44, 60)))
+
+
+def test_there_is_no_other_unit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mm or px"):
+        CaseScores(str(tmp_path), EYE_REGIONS, unit="cm")

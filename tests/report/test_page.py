@@ -125,6 +125,28 @@ def test_the_rule_stands_with_the_numbers_and_the_limit_of_use_once(html):
     assert text.count("Research use only; not a medical device.") == 1
 
 
+def eye(case, domain, class_name, vcdr):
+    score = ClassScore(class_name, 0.9, 0.8, 3.0, 1.0, -120.0, unit="px")
+    return ScoreRow(case, domain, "test", score, vcdr, 0.5)
+
+
+def test_photographs_are_told_in_pixels_with_their_cup_to_disc_ratio(tmp_path):
+    rows = [
+        eye(case, "north", name, vcdr)
+        for case, vcdr in (("eye-1", 0.62), ("eye-2", 0.46))
+        for name in ("disc", "cup")
+    ]
+    write_report(tmp_path / "report.html", Report("Eyes", scores=rows))
+    text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    summary, cases = text.split("Every case")
+    assert "mm)" not in summary
+    assert "HD95 (px) ASSD (px) Area error (px) vCDR error" in summary
+    assert "cup north 2 / 2 0 0.900 ± 0.000 0.800 ± 0.000 3.0 ± 0.0" in summary
+    assert "+0.04 ± 0.11" in summary  # of +0.12 and -0.04
+    assert "vCDR true vCDR" in cases
+    assert "eye-2 north test disc 0.900 0.800 3.0 1.00 \N{MINUS SIGN}120 0.46 0.50" in cases
+
+
 def test_a_report_without_results_says_so(tmp_path):
     path = tmp_path / "report.html"
     write_report(path, Report("Nothing yet"))

@@ -36,7 +36,7 @@ def test_a_missed_gland_costs_its_published_volume(case):
     scores = score_case(np.zeros_like(truth), truth, spacing_mm, CLASSES)
     for score, column in zip(scores, ("pz_ml", "cg_or_wg_ml"), strict=True):
         assert score.note == MISSED
-        assert score.volume_error_ml == pytest.approx(-float(published[column]), abs=0.05)
+        assert score.size_error == pytest.approx(-float(published[column]), abs=0.05)
 
 
 def test_a_real_case_is_drawn_as_five_slices_in_a_row():

@@ -18,6 +18,18 @@ EMPTY = ScoreRow(
     "b", "two", "test", ClassScore("prostate", None, None, None, None, None, BOTH_EMPTY)
 )
 
+PX_HEADER = "case,domain,split,class,dice,jaccard,hd95_px,assd_px,area_error_px,note"
+EYE_HEADER = PX_HEADER.replace(",note", ",vcdr,vcdr_truth,note")
+
+
+def eye_row(class_name, *numbers, vcdr=None, vcdr_truth=None, note=""):
+    score = ClassScore(class_name, *numbers, note=note, unit="px")
+    return ScoreRow("eye", "clinic", "test", score, vcdr, vcdr_truth)
+
+
+DISC = eye_row("disc", 0.9, 0.8, 3.5, 1.25, -120.0, vcdr=0.1 + 0.2, vcdr_truth=0.5)
+CUP = eye_row("cup", None, None, None, None, None, note=BOTH_EMPTY)
+
 text = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\r\t"))
 number = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
@@ -45,6 +57,31 @@ def test_columns_are_the_documented_ones_and_nothing_is_an_empty_cell(tmp_path):
     assert float(first["hd95_mm"]) == 0.1 + 0.2
 
 
+@pytest.mark.parametrize(
+    ("rows", "header"),
+    [([], HEADER), ([SCORED, EMPTY], HEADER), ([DISC], PX_HEADER), ([DISC, CUP], EYE_HEADER)],
+)
+def test_columns_follow_the_unit_and_the_regions(tmp_path, rows, header):
+    path = tmp_path / "scores.csv"
+    write_scores_csv(path, rows)
+    assert path.read_text(encoding="utf-8").splitlines()[0] == header
+
+
+def test_scores_of_photographs_come_back_with_their_ratios(tmp_path):
+    path = tmp_path / "scores.csv"
+    write_scores_csv(path, [DISC, CUP])
+    assert read_scores_csv(path) == [DISC, CUP]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[1] == "eye,clinic,test,disc,0.9,0.8,3.5,1.25,-120.0,0.30000000000000004,0.5,"
+    assert lines[2] == f"eye,clinic,test,cup,,,,,,,,{BOTH_EMPTY}"
+
+
+def test_volumes_and_photographs_are_not_one_table(tmp_path):
+    with pytest.raises(DataError, match="several units"):
+        write_scores_csv(tmp_path / "scores.csv", [SCORED, DISC])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failing_row_leaves_the_old_table(tmp_path):
     path = tmp_path / "scores.csv"
     write_scores_csv(path, [SCORED])
@@ -67,6 +104,9 @@ def test_a_failing_row_leaves_the_old_table(tmp_path):
         (HEADER + "\na,one,test,prostate,0.5\n", "line 2"),
         (HEADER + "\na,one,test,prostate,0.5,0.5,nan,1,1,\n", "line 2"),
         (HEADER + "\na,one,test,prostate,good,0.5,1,1,1,\n", "line 2"),
+        (HEADER.replace("hd95_mm", "hd95_px") + "\n", "columns"),
+        (EYE_HEADER + "\na,one,test,disc,0.5,0.5,1,1,1,\n", "line 2"),
+        (EYE_HEADER + "\na,one,test,disc,0.5,0.5,1,1,1,inf,0.5,\n", "line 2"),
     ],
 )
 def test_another_table_is_refused(tmp_path, content, message):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from dim_monai.data.phantom.anatomy import Codes, Floats, Tissue
+from dim_monai.data.phantom.prostate.anatomy import Codes, Floats, Tissue
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dim_monai.data.phantom.anatomy import Patient, draw_patient, paint_pelvis
-from dim_monai.data.phantom.scanner import Site, acquire
+from dim_monai.data.phantom.prostate.anatomy import Patient, draw_patient, paint_pelvis
+from dim_monai.data.phantom.prostate.scanner import Site, acquire
 
 # Slices without prostate below and above the gland, as operators prescribe a stack.
 _MARGINS = ((2, 3), (3, 2))

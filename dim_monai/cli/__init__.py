@@ -1,0 +1,36 @@
+"""The commands ``dim-monai prepare`` and ``dim-monai check``: parse, call, report.
+
+Standard output holds the result and nothing else; what is said on the way goes to standard error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dim_monai import __version__
+from dim_monai.cli.check import check
+from dim_monai.cli.prepare import prepare
+
+app = typer.Typer(
+    name="dim-monai",
+    help="Semi-supervised segmentation of medical images: prepare data sets, and check them.",
+    epilog="Exit status: 0 fine, 2 wrong usage or setting, 3 bad data, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help, which is the same in every terminal and in a pipe
+)
+
+app.command()(prepare)
+app.command()(check)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit

@@ -1,0 +1,48 @@
+"""Labels that lie beside the cases and belong to none of them."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dim_monai.data.checks.faults import Fault
+from dim_monai.data.datalist import Entry
+from dim_monai.data.kinds import Kind
+
+LABEL_ENDINGS = ("_seg", "_segmentation", "_label", "_lab", "_mask")
+"""How the name of a label ends, before the suffix, where it lies in one folder with its image."""
+
+
+def unused_labels(entries: Sequence[Entry], kind: Kind) -> Iterator[Fault]:
+    """Yield one remark for each folder with label files that no case uses.
+
+    Looked at are the folders of the labels in use, and of the images. Where a folder holds images
+    too, a file is taken for a label by the end of its name. A label of an unlabelled case is the
+    usual reason, and may be on purpose: it was kept back to be tested with, or not drawn.
+
+    Args:
+        entries: all cases of all lists.
+        kind: of the cases.
+    """
+    images = {os.path.realpath(entry["image"]) for entry in entries}
+    used = {os.path.realpath(entry["label"]) for entry in entries if "label" in entry}
+    with_images = {Path(path).parent for path in images}
+    unused: dict[Path, list[str]] = defaultdict(list)
+    for folder in sorted(with_images | {Path(path).parent for path in used}):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            real = os.path.realpath(path)
+            if not path.is_file() or not kind.is_label(path) or real in images | used:
+                continue
+            name = kind.case_name(path).lower()
+            if folder not in with_images or name.endswith(LABEL_ENDINGS):
+                unused[folder].append(path.name)
+    for folder, names in unused.items():
+        yield Fault(
+            "R002",
+            "labels that no case uses",
+            str(folder),
+            got=f"{len(names)}, the first {names[0]}",
+            do="fine for cases that are unlabelled on purpose; else list them with their label",
+        )

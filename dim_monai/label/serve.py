@@ -1,0 +1,147 @@
+"""What must be true before the server starts, and the app folder it starts from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+
+from dim_monai.bundle.place import METADATA
+from dim_monai.data.weights import require_model
+from dim_monai.errors import CheckpointError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+"""The server has no password: only programs on this machine may reach it."""
+
+DEMO = "demo"
+MODEL = Path("models", "model.pt")
+DEMO_MODEL = Path("eval", "demo", "model.pt")
+MAIN = "from dim_monai.label.app import DimApp\n\n__all__ = ['DimApp']\n"
+
+
+def require_torchvision() -> None:
+    """Refuse to start without the one package that the indexes of pip may give a wrong build of.
+
+    Raises:
+        ConfigError: torchvision cannot be loaded; says which build to install.
+    """
+    try:
+        import_module("torchvision")
+    except Exception as error:  # a build for another PyTorch fails in many ways
+        torch = import_module("torch").__version__
+        raise ConfigError(
+            "MONAI Label needs torchvision, and the installed build cannot be loaded",
+            got=f"{type(error).__name__}: {error}",
+            expected=f"a build of torchvision for torch {torch}",
+            do="install the torchvision of the same place and kind (CPU or CUDA version) as torch: "
+            "where PyTorch publishes its CPU builds, torchvision==0.28.0+cpu belongs to "
+            "torch==2.13.0+cpu",
+        ) from error
+
+
+def find_bundle(bundles: Path, name: str) -> Path:
+    """Return the folder of a bundle.
+
+    Args:
+        bundles: where the bundles of this project stand.
+        name: of one of them, or the path of another.
+
+    Raises:
+        ConfigError: there is none of that name; names the closest.
+    """
+    if (Path(name) / METADATA).is_file():
+        return Path(name).resolve()
+    names = sorted(file.parents[1].name for file in bundles.glob(f"*/{METADATA.as_posix()}"))
+    if name not in names:
+        close = get_close_matches(name, names, n=1)
+        raise ConfigError(
+            "no such bundle",
+            got=name,
+            expected=f"one of {', '.join(names)}, or the path of a bundle",
+            do=f"did you mean {close[0]}?" if close else None,
+        )
+    return bundles / name
+
+
+def require_servable(bundle: Path, model: str | None = None) -> None:
+    """Make sure that the bundle has a model of its network: MONAI Label leaves out one without.
+
+    Args:
+        bundle: folder of the bundle.
+        model: "demo" puts the network of the demo into the place of a missing model.
+
+    Raises:
+        CheckpointError: there is no model, or it does not fit the network of ``inference.yaml``.
+            MONAI Label would load of it what fits, and only warn.
+        ConfigError: ``model`` is anything else, or the bundle has a model of its own.
+    """
+    if model is not None:
+        _put_demo_model(bundle, model)
+    if not (bundle / MODEL).is_file():
+        made = (bundle / DEMO_MODEL).is_file()
+        demo = f"make demo BUNDLE={bundle.name}, then " * (not made)
+        raise CheckpointError(
+            "the bundle has no model, and MONAI Label does not offer a bundle without one",
+            file=bundle / MODEL,
+            do=f"train one, or try the demo's, which has seen nothing but synthetic images: {demo}"
+            f"make label STUDIES=... BUNDLE={bundle.name} MODEL={DEMO}",
+        )
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.yaml")
+    require_model(str(bundle / MODEL), parser.get_parsed_content("network_def"))
+
+
+def make_app(folder: Path, bundle: Path) -> Path:
+    """Make ``folder`` an app that serves ``bundle``, which stays where it is; return the folder.
+
+    The app holds a link to the bundle, so that what the server trains is the bundle's own model.
+    Everything in the folder can be made again.
+    """
+    models = folder / "model"
+    models.mkdir(parents=True, exist_ok=True)
+    (folder / "main.py").write_text(MAIN, encoding="utf-8")
+    link = models / bundle.name
+    link.unlink(missing_ok=True)
+    link.symlink_to(bundle.resolve(), target_is_directory=True)
+    return folder
+
+
+def server_arguments(app: Path, studies: str, bundle: str) -> Sequence[str]:
+    """Return the arguments of MONAI Label, but for the port, for a server that downloads nothing.
+
+    Its default source of bundles is asked for a list at every start, even for a bundle that lies in
+    the app; with any other source it is not. The models of sam2 would be downloaded, too.
+    """
+    settings = {"models": bundle, "zoo_source": "ngc", "sam2": "false"}
+    conf = [word for key, value in settings.items() for word in ("--conf", key, value)]
+    places = ["--app", str(app), "--studies", studies, "--host", HOST]
+    return ["start_server", *places, *conf]
+
+
+def server_environment() -> dict[str, str]:
+    """Return the environment of the server, which finds ``torchrun`` by the PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path}
+
+
+def _put_demo_model(bundle: Path, model: str) -> None:
+    if model != DEMO:
+        raise ConfigError("unknown model", got=model, expected=DEMO)
+    if (bundle / MODEL).is_file():
+        logger.info("the bundle has a model already: %s", bundle / MODEL)
+        return
+    if not (bundle / DEMO_MODEL).is_file():
+        raise CheckpointError(
+            "no model of the demo", file=bundle / DEMO_MODEL, do=f"make demo BUNDLE={bundle.name}"
+        )
+    shutil.copyfile(bundle / DEMO_MODEL, bundle / MODEL)
+    logger.info("serving the demo's model, which has seen nothing but synthetic images")
