@@ -96,7 +96,7 @@ def dim(
         "student": state_of(network),
         "teacher": state_of(teacher.network),
         "critic": {} if divergence.critic is None else state_of(divergence.critic),
-        "scale": divergence.scale,
+        "scale": trainer.state.coefficients.get("f_divergence"),
         "gradient_scale": trainer.scaler.get_scale(),
         "path": path.seen,
         "losses": losses.seen,
