@@ -16,8 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dim_monai.report.run import read_training_log
 from dim_monai.report.scores import read_scores_csv
-from tests.bundles.prostate import (
-    TINY,
+from tests.bundles.examples import (
+    PROSTATE,
+    Example,
     copy_bundle,
     demo_set,
     last_terms,
@@ -30,14 +31,15 @@ STEPS = 10  # as many as TrainingLog averages
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def trained(example: Example, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The bundle's own folders, a read-only data set and the log of a training with both."""
-    bundle = copy_bundle(tmp_path_factory.mktemp("bundle") / "dim_prostate")
+    bundle = copy_bundle(tmp_path_factory.mktemp("bundle") / example.name, example)
     dataset = tmp_path_factory.mktemp("data") / "set"
-    small_set(dataset, demo_set(tmp_path_factory), labeled=1, unlabeled=3, validation=2)
+    demo = demo_set(tmp_path_factory, example.kind)
+    small_set(dataset, demo, labeled=1, unlabeled=3, validation=2)
     before = tree(bundle)
     with read_only(dataset), Log() as log:
-        settings = {**TINY, "steps_per_epoch": STEPS, "dataset_dir": str(dataset)}
+        settings = {**example.tiny, "steps_per_epoch": STEPS, "dataset_dir": str(dataset)}
         workflow = start(bundle, "train.yaml", **settings)
         workflow.run()
         workflow.finalize()
