@@ -31,6 +31,7 @@ CODES: dict[str, str] = {
     "D204": "label value that cannot be used",
     "D205": "label is all background",
     "D206": "class outside of the class that encloses it",
+    "D207": "class that no label shows",
     # remarks
     "R001": "images are stored in several orientations",
     "R002": "labels that no case uses",

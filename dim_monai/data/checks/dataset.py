@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dim_monai.data.checks.case import CaseFacts
+from dim_monai.data.checks.classes import absent_classes
 from dim_monai.data.checks.faults import Fault
 from dim_monai.data.checks.gate import Progress, inspect_all
 from dim_monai.data.checks.hashes import missing_hashes
@@ -62,7 +63,8 @@ def check_dataset(
         found += case.found
         cases += [case.facts] if case.facts is not None else []
         samples += [case.sample] if case.sample is not None else []
-    found += [*_orientations(cases), *unused_labels(entries, known)]
+    found += [*absent_classes(cases, mapping), *_orientations(cases)]
+    found += unused_labels(entries, known)
     return Checked(
         path=os.path.abspath(path),
         kind=kind,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dim_monai.data.checks.case import CaseFacts, Inspected, inspect_case
+from dim_monai.data.checks.classes import absent_classes
 from dim_monai.data.checks.faults import Fault, no_labelled_case
 from dim_monai.data.checks.hashes import missing_hashes
 from dim_monai.data.datalist import Datalist, Entry, TrainingData, hashed
@@ -115,4 +116,4 @@ def _check(
     for inspected in inspect_all(cases, mapping, kind):
         faults += [found for found in inspected.found if not found.is_remark]
         facts += [inspected.facts] if inspected.facts is not None else []
-    return faults, facts
+    return [*faults, *absent_classes(facts, mapping)], facts

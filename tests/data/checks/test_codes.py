@@ -96,6 +96,7 @@ def lost_cup() -> np.ndarray:
 def at_the_border() -> np.ndarray:
     mask = np.zeros_like(disc())
     mask[0:3, 4:8] = 1
+    mask[1, 5:7] = 2
     return mask
 
 
@@ -195,6 +196,12 @@ PHOTOGRAPHS: list[tuple[str, Spoil, str | None, list[str]]] = [
         "labels/a.png",
         ["2 pixels of cup in 1 part without rim"],
     ),
+    (
+        "D207",
+        labelled_photograph(np.minimum(disc(), 1)),
+        None,
+        ["cup in none of 1 labelled cases", "a label mapping that has no such class"],
+    ),
     ("D202", labelled_photograph(np.pad(disc(), 1)), "labels/a.png", ["(14, 12)", "(12, 10)"]),
     ("D204", labelled_photograph(disc() * 100), "labels/a.png", ["100 (12 voxels)"]),
     (
@@ -248,17 +255,22 @@ def test_a_code_is_found_where_its_fault_was_made(
         assert word in str(line)
 
 
+FAULTS = [case for case in CASES if case[3][0] == "D"]
+
+
 @pytest.mark.parametrize(
-    ("spoil", "mapping"), [(spoil, PROSTATE) for code, spoil, *_ in VOLUMES if code[0] == "D"]
+    ("kind", "mapping", "make", "spoil"),
+    [(kind, mapping, make, spoil) for kind, mapping, make, _, spoil, *_ in FAULTS],
+    ids=[f"{kind}-{code}-{n}" for n, (kind, _, _, code, *_) in enumerate(FAULTS)],
 )
 def test_training_refuses_what_is_a_fault(
-    tmp_path: Path, spoil: Spoil, mapping: LabelMapping
+    tmp_path: Path, kind: str, mapping: LabelMapping, make: Callable[[Path], Path], spoil: Spoil
 ) -> None:
     """The same gate: by the strict reader of lists, or by the checks of the cases."""
-    root = volumes(tmp_path / "set")
+    root = make(tmp_path / "set")
     spoil(root)
     with pytest.raises(DataError):
-        require_sound(open_datalist(root).for_training(), mapping)
+        require_sound(open_datalist(root, kind=kind).for_training(), mapping, kind=kind)
 
 
 def test_every_code_of_the_table_is_tested() -> None:
