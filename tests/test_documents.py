@@ -16,9 +16,9 @@ from dim_monai.demo import METHODS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = REPOSITORY / "README.md"
-BUNDLE_README = REPOSITORY / "bundles" / "dim_prostate" / "docs" / "README.md"
+BUNDLE_READMES = tuple(sorted(REPOSITORY.glob("bundles/*/docs/README.md")))
 CONFIGS = REPOSITORY / "bundles" / "dim_prostate" / "configs"
-PAGES = (README, *sorted((REPOSITORY / "docs").glob("*.md")), BUNDLE_README)
+PAGES = (README, *sorted((REPOSITORY / "docs").glob("*.md")), *BUNDLE_READMES)
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -39,8 +39,8 @@ def config_of(command: list[str]) -> ConfigParser:
     return parser
 
 
-def test_the_readme_and_the_bundle_show_the_three_workflows() -> None:
-    for page in (README, BUNDLE_README):
+def test_the_readme_and_the_bundles_show_the_three_workflows() -> None:
+    for page in (README, *BUNDLE_READMES):
         words = " ".join(" ".join(command) for command in commands(page))
         for config in ("train.yaml", "evaluate.yaml", "inference.yaml"):
             assert config in words

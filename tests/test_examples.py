@@ -10,7 +10,8 @@ import pytest
 
 import dim_monai
 
-MODULES = [m.name for m in pkgutil.walk_packages(dim_monai.__path__, "dim_monai.")]
+NAMES = [m.name for m in pkgutil.walk_packages(dim_monai.__path__, "dim_monai.")]
+MODULES = [name for name in NAMES if not name.endswith("__main__")]  # which run when imported
 WITH_EXAMPLES = {
     "dim_monai.divergence",
     "dim_monai.files",
@@ -21,7 +22,13 @@ WITH_EXAMPLES = {
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_hold(name: str) -> None:
-    results = doctest.testmod(importlib.import_module(name))
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != "monailabel":
+            raise
+        pytest.skip("MONAI Label is not installed: it has an environment of its own")
+    results = doctest.testmod(module)
     assert results.failed == 0
     assert results.attempted > 0 or name not in WITH_EXAMPLES
 
