@@ -28,3 +28,9 @@ def bundle(example: Example, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dataset(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "small"
     return small_set(folder, demo, labeled=1, unlabeled=3, validation=1, test=3)
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no curves: it takes longer than these trainings, and has tests of its own."""
+    monkeypatch.setattr("dim_monai.report.page.curves_png", lambda curves: b"")

@@ -1,12 +1,7 @@
-"""Each bundle in turn."""
+"""Each bundle in turn, as in the tests of the bundles."""
 
 from __future__ import annotations
 
-import pytest
+from tests.bundles.conftest import _no_curves, example
 
-from tests.bundles.examples import EXAMPLES, Example
-
-
-@pytest.fixture(scope="module", params=EXAMPLES, ids=lambda example: example.name)
-def example(request: pytest.FixtureRequest) -> Example:
-    return request.param
+__all__ = ["_no_curves", "example"]

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from dim_monai.data.demo import MARKER
-from tests.bundles.examples import Example, copy_bundle, demo_set, tree
+from tests.bundles.examples import EXAMPLES, Example, copy_bundle, demo_set, tree
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -81,7 +81,12 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(
+    ("example", "mistake"),
+    zip(EXAMPLES, MISTAKES, strict=True),  # one each: a command takes seconds to begin
+    indirect=["example"],
+    ids=MISTAKES,
+)
 def test_a_mistyped_command_fails_with_the_closest_name_and_leaves_nothing(
     place: SimpleNamespace, mistake: str
 ) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-import nibabel as nib
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dim_monai.data.kinds import get_kind
 from dim_monai.report.run import read_training_log
 from dim_monai.report.scores import read_scores_csv
 from tests.bundles.examples import (
@@ -84,7 +85,8 @@ def test_results_go_to_eval_and_weights_to_models(trained: SimpleNamespace) -> N
     after = tree(trained.bundle)
     assert {name: after[name] for name in trained.before} == trained.before
     new = sorted(after.keys() - trained.before.keys())
-    results = ["datalist.json", "metrics.csv", "report.html", "run.json", "training_log.csv"]
+    results = ["datalist.json", "metrics.csv", "report.html", "run.json", "student.pt"]
+    results += ["teacher.pt", "training_log.csv"]
     assert [name for name in new if "tensorboard" not in name] == [
         *(f"eval/{name}" for name in results),
         "models/model.pt",  # and no half-written file beside it
@@ -103,10 +105,13 @@ def test_the_network_is_a_bare_state_dict_of_finite_weights(trained: SimpleNames
     assert all(value.isfinite().all() for value in weights.values())
 
 
-def test_every_validation_case_is_scored_once(trained: SimpleNamespace) -> None:
+def test_every_validation_case_is_scored_once(example: Example, trained: SimpleNamespace) -> None:
     listed = json.loads((trained.dataset / "datalist.json").read_text())["validation"]
     scores = read_scores_csv(trained.bundle / "eval" / "metrics.csv")
-    assert [row.case for row in scores] == [Path(e["image"]).name[:-7] for e in listed]
+    name = get_kind(example.kind).case_name
+    cases = [name(e["image"]) for e in listed for _ in example.scored]
+    assert [row.case for row in scores] == cases
+    assert [row.score.class_name for row in scores] == example.scored * len(listed)
     assert {row.split for row in scores} == {"validation"}
 
 
@@ -130,17 +135,28 @@ def test_every_term_has_a_curve_in_the_table_and_in_tensorboard(trained: SimpleN
     assert curves >= terms | {"loss", "learning_rate"}
 
 
+def five_labelled(tmp_path_factory: pytest.TempPathFactory, example: Example) -> list[list[Path]]:
+    """Return image and label of five cases of the demo set."""
+    demo = demo_set(tmp_path_factory, example.kind)
+    lists = json.loads((demo / "datalist.json").read_text())
+    entries = lists["labeled"] + lists["validation"]
+    return [[demo / entry[key] for key in ("image", "label")] for entry in entries[:5]]
+
+
 def test_two_labelled_cases_train_supervised_and_select_nothing(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+    example: Example,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    bundle = copy_bundle(tmp_path / "dim_prostate")
-    demo, dataset = demo_set(tmp_path_factory), tmp_path / "set"
+    bundle, dataset = copy_bundle(tmp_path / example.name, example), tmp_path / "set"
     for kind in ("images", "labels"):
         (dataset / kind).mkdir(parents=True)
-        for case in ("site_a_00.nii.gz", "site_a_01.nii.gz"):
-            (dataset / kind / case).symlink_to(demo / kind / "site_a" / case)
+    for image, label in five_labelled(tmp_path_factory, example)[:2]:
+        (dataset / "images" / image.name).symlink_to(image)
+        (dataset / "labels" / label.name).symlink_to(label)
     caplog.set_level(logging.INFO, "dim_monai")
-    workflow = start(bundle, "train.yaml", **TINY, dataset_dir=str(dataset))
+    workflow = start(bundle, "train.yaml", **example.tiny, dataset_dir=str(dataset))
     assert workflow.check_properties() == []
     workflow.run()
 
@@ -149,7 +165,7 @@ def test_two_labelled_cases_train_supervised_and_select_nothing(
     assert last_terms(workflow).keys() == {"supervised"}
     run = json.loads((bundle / "eval" / "run.json").read_text())
     assert run["rule"].startswith("nothing was selected")
-    assert run["step"] == TINY["steps_per_epoch"]
+    assert run["step"] == example.tiny["steps_per_epoch"]
     assert "validation_dice" not in run
     assert "nothing was selected" in (bundle / "eval" / "report.html").read_text()
     last = workflow.parser.get_parsed_content("teacher").network.state_dict()
@@ -158,12 +174,12 @@ def test_two_labelled_cases_train_supervised_and_select_nothing(
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
-    trained: SimpleNamespace, tmp_path: Path
+    example: Example, trained: SimpleNamespace, tmp_path: Path
 ) -> None:
     first = torch.load(trained.bundle / "models" / "model.pt", weights_only=True)
     for seed, same in ((0, True), (1, False)):
         places = {"output_dir": str(tmp_path), "model_file": str(tmp_path / f"{seed}.pt")}
-        settings = {**TINY, **places, "dataset_dir": str(trained.dataset), "seed": seed}
+        settings = {**example.tiny, **places, "dataset_dir": str(trained.dataset), "seed": seed}
         settings["steps_per_epoch"] = STEPS
         start(trained.bundle, "train.yaml", **settings).run()
         again = torch.load(tmp_path / f"{seed}.pt", weights_only=True)
@@ -171,37 +187,42 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(
 
 
 def test_evaluation_keeps_to_the_split_of_the_training(
-    trained: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    example: Example,
+    trained: SimpleNamespace,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
 ) -> None:
     """A label that is added later must not turn a case that trained the network into a test."""
-    demo, dataset = demo_set(tmp_path_factory), tmp_path / "set"
-    cases = [f"site_a_0{number}.nii.gz" for number in range(5)]
-    for kind, count in (("images", 5), ("labels", 3)):
+    dataset = tmp_path / "set"
+    for kind in ("images", "labels"):
         (dataset / kind).mkdir(parents=True)
-        for case in cases[:count]:
-            image = nib.load(demo / "images" / "site_a" / case)
-            if kind == "labels":
-                image = nib.Nifti1Image((image.get_fdata() > 200).astype("uint8"), image.affine)
-            nib.save(image, dataset / kind / case)
+    cases = five_labelled(tmp_path_factory, example)
+    for number, (image, label) in enumerate(cases):
+        shutil.copy(image, dataset / "images")
+        if number < 3:
+            shutil.copy(label, dataset / "labels")
     places = {
         "dataset_dir": str(dataset),
         "output_dir": str(tmp_path / "out"),
         "model_file": str(tmp_path / "model.pt"),
     }
-    start(trained.bundle, "train.yaml", **TINY, **places).run()
+    start(trained.bundle, "train.yaml", **example.tiny, **places).run()
     validated = [row.case for row in read_scores_csv(tmp_path / "out" / "metrics.csv")]
-    label = nib.load(dataset / "labels" / cases[0])
-    for case in cases[3:]:
-        nib.save(label, dataset / "labels" / case)
-    start(trained.bundle, "train.yaml", "evaluate.yaml", **TINY, **places).run()
+    for _, label in cases[3:]:
+        shutil.copy(label, dataset / "labels")
+    start(trained.bundle, "train.yaml", "evaluate.yaml", **example.tiny, **places).run()
     assert [row.case for row in read_scores_csv(tmp_path / "out" / "metrics.csv")] == validated
 
 
+@pytest.mark.parametrize("example", [PROSTATE], indirect=True)  # as in every bundle
 @pytest.mark.filterwarnings("default")  # of the client and of the database beneath it
-def test_mlflow_tracks_a_training(trained: SimpleNamespace, tmp_path: Path) -> None:
+def test_mlflow_tracks_a_training(
+    example: Example, trained: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the extra 'tracking' is not installed")
     places = {"output_dir": str(tmp_path / "out"), "model_file": str(tmp_path / "model.pt")}
-    settings = {**TINY, **places, "dataset_dir": str(trained.dataset), "tracking": "mlflow"}
+    settings = {**example.tiny, **places, "dataset_dir": str(trained.dataset), "tracking": "mlflow"}
+    monkeypatch.chdir(tmp_path)  # where the client makes a database of its own when it is reset
     uri = mlflow.get_tracking_uri()
     try:
         workflow = start(trained.bundle, "train.yaml", **settings)

@@ -115,7 +115,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
     "label without the prostate": (
         spoil_label(np.zeros(SHAPE, np.uint8)),
         "labels/b.nii.gz",
-        ["got background in every voxel", "expected some voxels of prostate"],
+        ["got background in all voxels", "expected some voxels of prostate"],
     ),
     "missing slice": (
         lambda root: sorted((root / "images" / "d").iterdir())[2].unlink(),
@@ -127,7 +127,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
     "label without an image": (
         lambda root: (root / "images" / "b.nii.gz").unlink(),
         "labels/b.nii.gz",
-        ["expected images/b.nii.gz"],
+        ["or the folder of one DICOM series as images/b"],
     ),
     "one patient on two sides": (
         lambda root: write_list(

@@ -1,0 +1,119 @@
+"""A training that is killed goes on where it was, and ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dim_monai.errors import CheckpointError, DimError
+from tests.bundles.examples import Example, copy_bundle, demo_set, small_set, start
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Kills itself without a word at the beginning of a step, as a power cut or the kernel does.
+KILLED = """
+import json, os, signal, sys
+from ignite.engine import Events
+from pathlib import Path
+from tests.bundles.examples import start
+
+bundle, step, settings = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+workflow = start(bundle, "train.yaml", **settings)
+trainer = workflow.parser.get_parsed_content("train#trainer")
+trainer.add_event_handler(
+    Events.ITERATION_STARTED,
+    lambda: os.kill(os.getpid(), signal.SIGKILL) if trainer.state.iteration == step else None,
+)
+workflow.run()
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(example: Example, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_bundle(tmp_path_factory.mktemp("bundle") / example.name, example)
+
+
+@pytest.fixture(scope="module")
+def settings(example: Example, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """DiM with a second pass from the third of six steps on; a checkpoint after every step."""
+    dataset = tmp_path_factory.mktemp("data") / "set"
+    demo = demo_set(tmp_path_factory, example.kind)
+    small_set(dataset, demo, labeled=1, unlabeled=2, validation=1)
+    steps = {"max_epochs": 2, "steps_per_epoch": 3, "checkpoint_interval": 1}
+    return {**example.tiny, **steps, "sharpness_start": 0.3, "dataset_dir": str(dataset)}
+
+
+def places(folder: Path) -> dict[str, str]:
+    return {"output_dir": str(folder), "model_file": str(folder / "model.pt")}
+
+
+def kill(bundle: Path, folder: Path, step: int, settings: dict[str, Any]) -> None:
+    given = json.dumps({**settings, **places(folder)})
+    command = [sys.executable, "-c", KILLED, str(bundle), str(step), given]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def train(bundle: Path, folder: Path, settings: dict[str, Any], **more: Any) -> None:
+    start(bundle, "train.yaml", **settings, **places(folder), **more).run()
+
+
+def test_six_steps_are_three_a_kill_and_three(
+    bundle: Path, settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dim_monai")
+    train(bundle, tmp_path / "whole", settings)
+    assert "going on" not in caplog.text
+    kill(bundle, tmp_path / "killed", 4, settings)
+    assert not (tmp_path / "killed" / "model.pt").exists()
+    train(bundle, tmp_path / "killed", settings)
+    assert "going on after step 3 of 6 with the interrupted run in " in caplog.text
+    for name in ("model.pt", "student.pt", "teacher.pt", "training_log.csv", "metrics.csv"):
+        whole, killed = ((tmp_path / run / name).read_bytes() for run in ("whole", "killed"))
+        assert whole == killed, name
+    assert not (tmp_path / "killed" / "checkpoints").exists()
+
+
+def test_a_run_of_other_settings_or_data_is_not_continued(
+    example: Example,
+    bundle: Path,
+    settings: dict[str, Any],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    kill(bundle, tmp_path, 3, settings)
+    left = sorted((tmp_path / "checkpoints").iterdir())
+    with pytest.raises((DimError, RuntimeError)) as refused:
+        train(bundle, tmp_path, {**settings, "learning_rate": 0.5})
+    assert_refused(refused, "another config")
+    demo = demo_set(tmp_path_factory, example.kind)
+    other = small_set(tmp_path / "other", demo, labeled=1, unlabeled=1, validation=1)
+    with pytest.raises((DimError, RuntimeError)) as refused:
+        train(bundle, tmp_path, {**settings, "dataset_dir": str(other)})
+    assert_refused(refused, "another data")
+    assert sorted((tmp_path / "checkpoints").iterdir()) == left
+    train(bundle, tmp_path, {**settings, "learning_rate": 0.5}, resume=False)
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_insisting_on_a_run_that_is_not_there_is_an_error(
+    bundle: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises((DimError, RuntimeError)) as refused:
+        train(bundle, tmp_path, settings, resume=True)
+    assert_refused(refused, "no interrupted run")
+
+
+def assert_refused(refused: pytest.ExceptionInfo[BaseException], why: str) -> None:
+    """MONAI wraps what an expression of a config raises."""
+    error: BaseException | None = refused.value
+    while error is not None and not isinstance(error, CheckpointError):
+        error = error.__cause__ or error.__context__
+    assert why in str(error)
