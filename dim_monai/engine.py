@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from monai.engines import SupervisedTrainer, Trainer
@@ -25,6 +25,22 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 # Computes a further term from the views of the step and the student's logits of each of them;
 # None where the step gives it nothing to compare.
 ExtraTerm = Callable[[list[View], list[Tensor]], Tensor | None]
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold: of tensors, numbers, strings and containers of them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> object:
+        """Restore what `state_dict` gave."""
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """Return the network itself where it is wrapped for several devices."""
+    inner = getattr(network, "module", network)
+    return inner if isinstance(network, DistributedDataParallel) else network
 
 
 class SemiSupervisedTrainer(SupervisedTrainer):
@@ -103,7 +119,13 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.views: list[View] = []
         # The terms of the step while their graph exists: between forward and backward.
         self.live_terms: dict[str, Tensor] = {}
-        self._skipped_in_a_row = 0
+        # What a checkpoint holds besides network, optimizer and scaler; handlers add to it.
+        self.parts: dict[str, Stateful] = {}
+        # Set by a handler that can go on with an interrupted run; called before training starts.
+        self.restore: Callable[[SemiSupervisedTrainer], None] | None = None
+        # Of a run that was interrupted and goes on here.
+        self.seconds_before = 0.0
+        self.skipped_in_a_row = 0
         self._random_state: list[Tensor] = []
         self.network = network
         # Handlers are attached by the base class and may use all of the above.
@@ -126,6 +148,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     def run(self) -> None:  # type: ignore[override]  # as MONAI's trainers
         """Train; unlike MONAI's trainer the gradient scaler of an earlier call is kept."""
+        if self.restore is not None:
+            self.restore(self)
         super(Trainer, self).run()
 
     def add_term(self, name: str, term: ExtraTerm, weight: float) -> None:
@@ -277,18 +301,18 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.state.output[0]["gradient_norm"] = norm.detach()
         if all_finite(norm):
             self.scaler.step(self.optimizer)
-            self._skipped_in_a_row = 0
+            self.skipped_in_a_row = 0
         else:
             self._count_skipped_step()
         self.scaler.update()
 
     def _count_skipped_step(self) -> None:
         self.state.skipped_steps += 1
-        self._skipped_in_a_row += 1
-        if self._skipped_in_a_row >= self.max_skipped_steps:
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= self.max_skipped_steps:
             raise NumericError(
                 "the gradient is not finite",
-                got=f"{self._skipped_in_a_row} such steps in a row",
+                got=f"{self.skipped_in_a_row} such steps in a row",
                 expected="a finite gradient",
                 do="lower the learning rate or check the intensities of the images",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dim_monai.bundle.digest import config_digest
 from dim_monai.bundle.failures import show_cause_last
 from dim_monai.bundle.overrides import check_overrides
 from dim_monai.bundle.place import bundle_root, resolve_dataset_dir
@@ -9,6 +10,7 @@ from dim_monai.bundle.place import bundle_root, resolve_dataset_dir
 __all__ = [
     "bundle_root",
     "check_overrides",
+    "config_digest",
     "resolve_dataset_dir",
     "show_cause_last",
 ]

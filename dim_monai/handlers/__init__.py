@@ -5,6 +5,7 @@ from dim_monai.handlers.f_divergence import FDivergence
 from dim_monai.handlers.gradient_shares import GradientShares
 from dim_monai.handlers.keep_networks import KeepNetworks
 from dim_monai.handlers.pseudo_label_quality import PseudoLabelQuality
+from dim_monai.handlers.run_checkpoint import RunCheckpoint
 from dim_monai.handlers.sharpness_aware import SharpnessAware
 from dim_monai.handlers.teacher_ema import TeacherEMA
 from dim_monai.handlers.training_log import TrainingLog
@@ -17,6 +18,7 @@ __all__ = [
     "GradientShares",
     "KeepNetworks",
     "PseudoLabelQuality",
+    "RunCheckpoint",
     "SharpnessAware",
     "TeacherEMA",
     "TrainingLog",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from statistics import median
+from typing import Any
 
 import torch
 from monai.engines.utils import IterationEvents
@@ -104,6 +105,7 @@ class FDivergence:
         self.compare, self.estimator, self.layer = compare, estimator, layer
         self.weight, self.interval, self.memory = weight, interval, memory
         self._ratios: deque[float] = deque(maxlen=MEASUREMENTS)
+        self._engine: SemiSupervisedTrainer | None = None
         self._past: dict[str, Tensor] = {}
         self._present: dict[str, Tensor] = {}
         self.critic: Critic | None = None
@@ -115,6 +117,8 @@ class FDivergence:
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Add the term, scale it now and then, remember and train the critic after every step."""
         engine.add_term(NAME, self.term, 0.0 if self.interval else self.weight)
+        engine.parts[NAME] = self
+        self._engine = engine
         if self.compare == "features":
             bare = getattr(engine.network, "module", engine.network)
             module = dict(bare.named_modules()).get(self.layer)
@@ -127,6 +131,30 @@ class FDivergence:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._train_critic)
         else:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._remember)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return measurements, running means and critic, for a checkpoint."""
+        state: dict[str, Any] = {"ratios": list(self._ratios), "past": dict(self._past)}
+        if self.critic is not None and self._critic_optimizer is not None:
+            state["critic"] = self.critic.state_dict()
+            state["critic_optimizer"] = self._critic_optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave; to be called once attached."""
+        if self._engine is None:
+            raise RuntimeError("attach FDivergence before its state is loaded")
+        device = self._engine.state.device
+        self._ratios.extend(state["ratios"])
+        self._past = {side: value.to(device) for side, value in state["past"].items()}
+        if self._ratios:
+            self._scale(self._engine)
+        if "critic" in state:
+            (first, *_) = state["critic"].values()
+            critic = self._critic_for(torch.empty(0, first.shape[1], device=device))
+            critic.load_state_dict(state["critic"])
+            if self._critic_optimizer is not None:
+                self._critic_optimizer.load_state_dict(state["critic_optimizer"])
 
     def term(self, views: list[View], logits: list[Tensor]) -> Tensor | None:
         """Return the divergence of this step, None where one of the two sides is missing.
@@ -208,9 +236,13 @@ class FDivergence:
         if math.isfinite(ratio):
             self._ratios.append(ratio)
         if self._ratios:
-            scale = median(self._ratios)
-            engine.extra_terms[NAME] = (self.term, self.weight * scale)
-            engine.state.diagnostics[f"scale_{NAME}"] = scale
+            engine.state.diagnostics[f"scale_{NAME}"] = self._scale(engine)
+
+    def _scale(self, engine: SemiSupervisedTrainer) -> float:
+        """Give the term the weight that the measurements so far ask for; return the scale."""
+        scale = median(self._ratios)
+        engine.extra_terms[NAME] = (self.term, self.weight * scale)
+        return scale
 
     def _critic_for(self, samples: Tensor) -> Critic:
         if self.critic is None:

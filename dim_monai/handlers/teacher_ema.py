@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from monai.engines.utils import IterationEvents
@@ -43,6 +44,7 @@ class TeacherEMA:
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Give the trainer its teacher and follow the student after every step."""
         engine.teacher = self.network
+        engine.parts["teacher"] = self
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self.update)
 
     @torch.no_grad()
@@ -60,14 +62,14 @@ class TeacherEMA:
         torch._foreach_mul_(averaged, momentum)
         torch._foreach_add_(averaged, followed, alpha=1 - momentum)
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Return weights and number of updates, for a checkpoint."""
         return {"network": self.network.state_dict(), "updates": self.updates}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        self.network.load_state_dict(state["network"])  # type: ignore[arg-type]
-        self.updates = int(state["updates"])  # type: ignore[call-overload]
+        self.network.load_state_dict(state["network"])
+        self.updates = state["updates"]
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

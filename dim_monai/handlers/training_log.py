@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from ignite.engine import Events
@@ -37,11 +37,13 @@ class TrainingLog:
         self.path = Path(path)
         self.interval = interval
         self._collected: dict[str, list[Tensor]] = {}
+        self._rows: list[tuple[int, str, str]] = []
         self._file: TextIO | None = None
         self._bar: tqdm[None] | None = None
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Log on the first rank only."""
+        engine.parts["log"] = self
         if rank() > 0:
             return
         engine.add_event_handler(Events.STARTED, self._open)
@@ -52,12 +54,25 @@ class TrainingLog:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
 
     def _open(self, engine: SemiSupervisedTrainer) -> None:
-        self._collected = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        done = engine.state.iteration  # above 0 where an interrupted run goes on
+        if not done:
+            self._collected, self._rows = {}, []
         self._file = self.path.open("w", encoding="utf-8", newline="")
-        csv.writer(self._file, lineterminator="\n").writerow(COLUMNS)
+        csv.writer(self._file, lineterminator="\n").writerows([COLUMNS, *self._rows])
         steps = engine.state.max_epochs * engine.state.epoch_length
-        self._bar = tqdm(total=steps, desc="training", unit="step", dynamic_ncols=True)
+        self._bar = tqdm(
+            total=steps, initial=done, desc="training", unit="step", dynamic_ncols=True
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is written and what is collected for the next lines, for a checkpoint."""
+        collected = {name: list(values) for name, values in self._collected.items()}
+        return {"rows": list(self._rows), "collected": collected}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._rows, self._collected = state["rows"], state["collected"]
 
     def _collect(self, engine: SemiSupervisedTrainer) -> None:
         output = engine.state.output[0]
@@ -82,8 +97,9 @@ class TrainingLog:
         self._collected = {}
         engine.state.metrics.update(means)
         step = engine.state.iteration
-        writer = csv.writer(self._file, lineterminator="\n")
-        writer.writerows((step, name, f"{value:.6g}") for name, value in means.items())
+        rows = [(step, name, f"{value:.6g}") for name, value in means.items()]
+        csv.writer(self._file, lineterminator="\n").writerows(rows)
+        self._rows += rows
         self._file.flush()
         shown = {name: f"{means[name]:.3f}" for name in ("loss", *engine.state.output[0]["terms"])}
         self._bar.set_postfix(shown, refresh=False)

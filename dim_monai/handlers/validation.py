@@ -86,10 +86,25 @@ class DeployBest:
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Compare after every validation, write at the end; on the first rank only."""
+        engine.parts["deployed"] = self
         if rank() > 0:
             return
         self.evaluator.add_event_handler(Events.COMPLETED, self._compare, engine)
         engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best network so far and how it was found, for a checkpoint."""
+        return {
+            "curves": {name: list(curve) for name, curve in self.curves.items()},
+            "choice": dict(self.choice),
+            "weights": self._weights,
+            "best_dice": self._best_dice,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.curves, self.choice = state["curves"], state["choice"]
+        self._weights, self._best_dice = state["weights"], state["best_dice"]
 
     def _compare(self, evaluator: Evaluator, engine: SemiSupervisedTrainer) -> None:
         metrics = {name: float(value) for name, value in evaluator.state.metrics.items()}
@@ -118,11 +133,12 @@ class DeployBest:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path, "wb") as file:
             torch.save(self._weights, file)
+        seconds = engine.seconds_before + engine.state.times["COMPLETED"]
         run = self.choice | {
             "steps": engine.state.iteration,
             "skipped_steps": engine.state.skipped_steps,
             "seed": engine.seed,
-            "training_minutes": round(engine.state.times["COMPLETED"] / 60, 2),
+            "training_minutes": round(seconds / 60, 2),
             "validation": self.curves,
         }
         self.run_file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ def check_hash(entry: Entry, key: str) -> Iterator[Fault]:
     if expected is None:
         return
     try:
-        got = _sha256(Path(entry[key]))
+        got = hash_case_file(entry[key])
     except DataError:
         return
     if got != expected:
@@ -52,6 +52,11 @@ def missing_hashes(entries: Sequence[Entry]) -> Iterator[Fault]:
             )
 
 
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the files of a DICOM series in the order of names."""
-    return sha256_of([header.file for header in read_headers(path)] if path.is_dir() else [path])
+def hash_case_file(path: str) -> str:
+    """Return the SHA-256 of a file, or of the files of a DICOM series in the order of names.
+
+    Raises:
+        DataError: a folder holds no series that can be read.
+    """
+    file = Path(path)
+    return sha256_of([header.file for header in read_headers(file)] if file.is_dir() else [file])
