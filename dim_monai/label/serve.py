@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -14,7 +15,9 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 
 from dim_monai.bundle.place import METADATA
+from dim_monai.data.photograph import SUFFIXES
 from dim_monai.data.weights import require_model
+from dim_monai.dicom.series import NIFTI_SUFFIXES
 from dim_monai.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -128,9 +131,13 @@ def server_arguments(app: Path, studies: str, bundle: str) -> Sequence[str]:
 
 
 def server_environment() -> dict[str, str]:
-    """Return the environment of the server, which finds ``torchrun`` by the PATH."""
+    """Return the environment of the server.
+
+    By the PATH it finds ``torchrun``. Of its own it would list neither .jpeg nor .tiff.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path}
+    listed = json.dumps([f"*{suffix}" for suffix in (*NIFTI_SUFFIXES, *SUFFIXES)])
+    return {"MONAI_LABEL_DATASTORE_FILE_EXT": listed, **os.environ, "PATH": path}
 
 
 def _put_demo_model(bundle: Path, model: str) -> None:
