@@ -1,6 +1,7 @@
 # make test, make demo, ... on any machine with Python 3.11 or newer and its venv module.
 PYTHON ?= python3
 BUNDLE ?= dim_prostate
+WORKERS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 LABEL_BIN := .venv-label/bin
@@ -19,7 +20,7 @@ label: $(LABEL_INSTALLED) ## serve to MONAI Label clients: STUDIES=DIR; also BUN
 	$(LABEL_BIN)/python -m dim_monai.label --studies "$(STUDIES)" --bundle "$(BUNDLE)" --model "$(MODEL)"
 
 test: $(INSTALLED) ## run the tests; those on real images need DIM_TEST_DATA
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-label: $(LABEL_INSTALLED) ## run laws, bundles and the server with the versions of MONAI Label
 	$(LABEL_BIN)/python -m pytest -q tests/laws tests/bundles tests/inference tests/label

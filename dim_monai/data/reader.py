@@ -6,6 +6,7 @@ Whatever is in doubt is refused. Photographs themselves are read by `dim_monai.d
 from __future__ import annotations
 
 import gzip
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +32,14 @@ third of a voxel at the far edge of 512 voxels. An edited or registered form is 
 MIN_VOLUME_RATIO = 1e-3
 """Volume of a voxel over the product of its edges: 1 if they are perpendicular, 0 if it is flat."""
 
+MAX_VOXELS = 2**31
+"""Largest volume that is read: 2048 x 2048 x 512, and 8 GiB in float32."""
+
 AXES_ROUNDING = 1e-4
 """Greatest error of a direction cosine that is taken for rounding: 0.01 mm over 120 mm."""
+
+_LAST_FORM_CODE = 5
+_PART_BYTES = 2**20
 
 
 def read_case(path: PathLike) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -62,9 +69,9 @@ def read_case(path: PathLike) -> tuple[NDArray[np.float32], NDArray[np.float64]]
             expected="a .nii or .nii.gz file, or the folder of one DICOM series",
             do="check the path; for DICOM give the folder, not a file in it",
         )
-    image = _open_nifti(path)
-    volume = _volume(path, image)
-    return volume, _affine(path, image.header, volume.shape)
+    header, stored = _read_nifti(path)
+    volume = _volume(path, header, stored)
+    return volume, _affine(path, header, volume.shape)
 
 
 class CaseReader(ImageReader):
@@ -124,8 +131,12 @@ class CaseReader(ImageReader):
         if is_photograph(path) and not path.is_dir():
             pixels = read_mask(path) if self.mask else read_photograph(path)
             return pixels, _metadata(np.eye(4), pixels.shape[:2], -1 if pixels.ndim > 2 else None)
-        volume, affine = read_case(path)
+        volume, affine = self.read_volume(path)
         return volume, _metadata(_without_rounding(affine), volume.shape, None)
+
+    def read_volume(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Returns what `read_case` does; a reader that knows more about its paths replaces it."""
+        return read_case(path)
 
 
 def _metadata(
@@ -163,33 +174,77 @@ def _paths(given: Sequence[PathLike] | PathLike) -> tuple[Path, ...]:
     return (Path(given),) if isinstance(given, str | os.PathLike) else tuple(map(Path, given))
 
 
-def _open_nifti(path: Path) -> Any:
-    """Returns nibabel's image of a whole file; NIfTI-1 and NIfTI-2."""
+def _read_nifti(path: Path) -> tuple[Any, NDArray[Any]]:
+    """Returns the header of a NIfTI-1 or NIfTI-2 file and its voxels as stored, (X, Y, Z)."""
+    opened: Any = gzip.open if path.name.lower().endswith(".gz") else open
     try:
-        # Read to the end, because the checksum of a .gz stands there and nibabel stops before it.
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.name.lower().endswith(".gz") else raw
-        kinds: list[Any] = [nib.Nifti1Image, nib.Nifti2Image]
-        for kind in kinds:
-            if kind.header_class.may_contain_header(raw):
-                return kind.from_bytes(raw)
+        with opened(path, "rb") as stream:
+            header = _header(path, stream.read(nib.Nifti2Header.sizeof_hdr))
+            shape, dtype, start = _layout(path, header)
+            size = math.prod(shape) * dtype.itemsize
+            stream.seek(start)
+            raw = bytearray()  # grows with what is there, not with what the header promises
+            while len(raw) < size and (part := stream.read(min(_PART_BYTES, size - len(raw)))):
+                raw += part
+            while stream.read(_PART_BYTES):  # the checksum of a .gz stands at its end
+                pass
+    except DataError:
+        raise
     except Exception as error:  # damaged bytes make the parser raise almost anything
         raise _damaged(path, type(error).__name__) from error
+    if len(raw) < size:
+        raise _damaged(path, f"{len(raw)} of {size} bytes of voxels")
+    return header, np.frombuffer(raw, dtype).reshape(shape, order="F")
+
+
+def _header(path: Path, first: bytes) -> Any:
+    """Returns the header as it stands.
+
+    The checks that nibabel makes by default also mend: a voxel size of 0 becomes 1 mm, an unknown
+    code of a form becomes "no form".
+    """
+    kinds: list[Any] = [nib.Nifti1Header, nib.Nifti2Header]
+    for kind in kinds:
+        if kind.may_contain_header(first):
+            header = kind(first[: kind.sizeof_hdr], check=False)
+            if header["magic"] == kind.pair_magic:
+                raise _refused(path, "no voxels", "half of a .hdr/.img pair", "a single file")
+            # Of NIfTI-2, what a transfer as text would change; some writers leave it 0.
+            if "eol_check" in header and bytes(header["eol_check"]) not in (bytes(4), b"\r\n\x1a\n"):
+                raise _damaged(path, "line ends changed by a transfer as text")
+            if (header["magic"], header["sizeof_hdr"]) == (kind.single_magic, kind.sizeof_hdr):
+                return header
     raise _damaged(path, "no NIfTI header")
 
 
-def _volume(path: Path, image: Any) -> NDArray[np.float32]:
-    shape = tuple(int(size) for size in image.shape)
-    if len(shape) < 3 or 0 in shape or any(size > 1 for size in shape[3:]):
+def _layout(path: Path, header: Any) -> tuple[tuple[int, int, int], np.dtype[Any], int]:
+    """Returns shape and type of the voxels, and where the first one stands, from the header."""
+    count, *sizes = (int(size) for size in header["dim"])
+    shape = tuple(sizes[: max(count, 0)])
+    if not 3 <= count <= 7 or min(shape) < 1 or max(shape[3:], default=1) > 1:
         raise _refused(path, "the wrong shape", shape, "one volume (X, Y, Z)")
-    if image.get_data_dtype().kind not in "iuf":
-        raise _refused(path, "no plain voxels", image.get_data_dtype(), "integers or real numbers")
-    try:
-        stored = np.asarray(image.dataobj)
-    except Exception as error:
-        raise _damaged(path, type(error).__name__) from error
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite: refused below
-        volume = stored.reshape(shape[:3]).astype(np.float32)
+    if math.prod(shape) > MAX_VOXELS:
+        raise _refused(path, "too many voxels", shape, f"at most {MAX_VOXELS}")
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise _refused(path, "no plain voxels", dtype, "integers or real numbers")
+    start = float(header["vox_offset"])
+    if not (header.single_vox_offset <= start < math.inf and start.is_integer()):
+        got, least = f"vox_offset {start:g}", header.single_vox_offset
+        raise _refused(path, "voxels at no place", got, f"a whole number from {least}")
+    return (shape[0], shape[1], shape[2]), dtype, int(start)
+
+
+def _volume(path: Path, header: Any, stored: NDArray[Any]) -> NDArray[np.float32]:
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    # 0 is "not scaled" by the standard, NaN by the habit of some writers.
+    scaled = slope != 0 and not math.isnan(slope) and (slope, inter) != (1, 0)
+    if scaled and not (math.isfinite(slope) and math.isfinite(inter)):
+        raise _refused(path, "an unusable scaling", f"{slope} and {inter}", "two finite numbers")
+    # What float32 cannot hold becomes infinite: refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = stored.astype(np.float64) * slope + inter if scaled else stored
+        volume = values.astype(np.float32)
     if not (finite := np.isfinite(volume)).all():
         bad = np.argwhere(~finite)
         got = f"{len(bad)} of {volume.size}, the first at index {tuple(bad[0].tolist())}"
@@ -199,14 +254,21 @@ def _volume(path: Path, image: Any) -> NDArray[np.float32]:
 
 def _affine(path: Path, header: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Returns the sform if it is set, else the qform; the two must agree, and one must be set."""
-    unit = header.get_xyzt_units()[0]
-    if unit not in ("mm", "unknown"):
-        raise _refused(path, "the wrong spatial unit", unit, "mm")
+    unit = int(header["xyzt_units"]) % 8
+    if unit not in (0, 2):  # not said, mm
+        got = {1: "meter", 3: "micron"}.get(unit, f"code {unit}")
+        raise _refused(path, "the wrong spatial unit", got, "mm")
+    for code in ("sform_code", "qform_code"):
+        if not 0 <= header[code] <= _LAST_FORM_CODE:
+            raise _refused(path, f"an unknown {code}", header[code], f"0 to {_LAST_FORM_CODE}")
     sform, _ = header.get_sform(coded=True)
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1  # what the standard takes a missing handedness for
     try:
         qform, _ = header.get_qform(coded=True)
     except Exception as error:  # an impossible quaternion or a negative voxel size
-        raise _refused(path, "an unusable qform", type(error).__name__, "a rotation") from error
+        got, expected = "numbers that cannot be read as one", "a rotation and voxel sizes above 0"
+        raise _refused(path, "an unusable qform", got, expected) from error
     forms = {"sform": sform, "qform": qform}
     forms = {name: form for name, form in forms.items() if form is not None}
     if not forms:
@@ -219,8 +281,9 @@ def _affine(path: Path, header: Any, shape: tuple[int, ...]) -> NDArray[np.float
 
 
 def _require_invertible(path: Path, name: str, affine: NDArray[np.float64]) -> None:
-    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
+    with np.errstate(all="ignore"):  # numbers too large to be squared fail the comparison
+        edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+        volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
     if not volume > MIN_VOLUME_RATIO * edges_mm.prod() > 0:
         raise _refused(path, f"an unusable {name}", affine.tolist(), "a finite, invertible affine")
 
@@ -233,7 +296,7 @@ def _require_agreement(
     corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
     apart_mm = float(np.linalg.norm(corners @ (sform - qform)[:3].T, axis=1).max())
     tolerance_mm = FORM_TOLERANCE * float(np.linalg.norm(sform[:3, :3], axis=0).min())
-    if apart_mm > tolerance_mm:
+    if not apart_mm <= tolerance_mm:
         raise DataError(
             "NIfTI qform and sform contradict each other",
             file=path,

@@ -1,0 +1,172 @@
+"""All cases of a run, one after the other: a bad one is told and the next one goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+from monai.utils import convert_to_numpy
+
+from dim_monai.data.kinds import VOLUME
+from dim_monai.data.output import MirroredLayout
+from dim_monai.predict.cases import UNCERTAINTY, Case, Found
+from dim_monai.predict.dicom_seg import SegmentationMaker
+from dim_monai.predict.maps import insert_slices, write_map
+from dim_monai.predict.measure import Measured, cup_to_disc, measure, uncertainty, voxel_ml
+from dim_monai.predict.segmenter import Segmenter
+
+SEG_SUFFIX = ".dcm"
+
+
+@dataclass
+class Outcome:
+    """What became of one case.
+
+    Attributes:
+        name: of the case.
+        seconds: from its reading to its last file.
+        structures: what was measured, by name.
+        cup_to_disc: vertical ratio, of a photograph with a disc.
+        missing_slices: indices of the slices that have no file, see `VolumeSeries`.
+        series: pseudonym of a DICOM series.
+        files: what was written, each by its kind, from the output folder.
+        error: why there is no mask.
+    """
+
+    name: str
+    seconds: float = 0.0
+    structures: dict[str, Measured] = field(default_factory=dict)
+    cup_to_disc: float | None = None
+    missing_slices: tuple[int, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is written beside the masks.
+
+    Attributes:
+        uncertainty: whether a map of it.
+        dicom_seg: makes a DICOM SEG of each DICOM series; None for none.
+    """
+
+    uncertainty: bool = False
+    dicom_seg: SegmentationMaker | None = None
+
+
+def predict(
+    found: Found,
+    segmenter: Segmenter,
+    out: Path,
+    extras: Extras,
+    done: Callable[[Outcome], None],
+) -> None:
+    """Segment every case, and tell ``done`` of each as soon as it is done.
+
+    A case of which one file cannot be made has none of them, not even those of an earlier run.
+
+    Args:
+        found: the cases, and what could not be one, which is an outcome, too.
+        segmenter: the bundle.
+        out: the output folder, made where needed.
+        extras: what is written beside the masks.
+        done: is told each outcome.
+    """
+    files = _Files(found.root, out, segmenter)
+    for refused in found.refused:
+        if refused.image is not None:
+            files.remove(refused.image)
+        done(Outcome(refused.name, error=refused.error))
+    for case in found.cases:
+        outcome = Outcome(case.name, missing_slices=case.series.missing if case.series else ())
+        start = time.perf_counter()
+        try:
+            _segment(case, segmenter, files, extras, outcome)
+        except BaseException as error:
+            files.remove(case.image)
+            if not isinstance(error, Exception):  # Ctrl-C
+                raise
+            outcome.error = error  # whatever it is, the next case may be sound
+            outcome.structures, outcome.files = {}, {}
+        outcome.seconds = time.perf_counter() - start
+        done(outcome)
+        _let_go(outcome.error)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Drop the frames an error came through: they hold the arrays of its case."""
+    seen: set[int] = set()  # errors may be each other's cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+class _Files:
+    """Where the files of a case go."""
+
+    def __init__(self, root: Path, out: Path, segmenter: Segmenter) -> None:
+        self.out = out.expanduser().absolute()
+        kind = segmenter.kind.name
+        self.masks = MirroredLayout(str(out), str(root), kind=kind)
+        self.maps = MirroredLayout(str(out), str(root), UNCERTAINTY, kind=kind)
+        self.suffix = segmenter.kind.mask_suffix
+
+    def of(self, image: Path) -> dict[str, Path]:
+        mask = Path(self.masks.filename(subject=image))
+        return {
+            "mask": mask,
+            UNCERTAINTY: Path(self.maps.filename(subject=image)),
+            "dicom_seg": mask.with_name(mask.name.removesuffix(self.suffix) + SEG_SUFFIX),
+        }
+
+    def remove(self, image: Path) -> None:
+        if self.out.is_dir():
+            for file in self.of(image).values():
+                file.unlink(missing_ok=True)
+
+    def relative(self, file: Path) -> str:
+        return file.absolute().relative_to(self.out).as_posix()
+
+
+def _segment(
+    case: Case, segmenter: Segmenter, files: _Files, extras: Extras, outcome: Outcome
+) -> None:
+    """Segment one case; write its files, the mask last, so that it says that all are there."""
+    files.remove(case.image)
+    places = files.of(case.image)
+    prediction = segmenter.segment(case)
+    item, probabilities = prediction.item, convert_to_numpy(prediction.probabilities)
+    labels = convert_to_numpy(item["pred"])[0]
+    photograph = segmenter.kind is not VOLUME
+    voxel = 1.0 if photograph else voxel_ml(_affine(item["pred"]))
+    outcome.structures = measure(labels, probabilities, segmenter.structures, voxel)
+    outcome.cup_to_disc = cup_to_disc(labels, segmenter.structures) if photograph else None
+    if extras.uncertainty:
+        doubt = insert_slices(uncertainty(probabilities), outcome.missing_slices)
+        write_map(places[UNCERTAINTY], doubt, _affine(item["pred"]), case.image, photograph)
+        outcome.files[UNCERTAINTY] = files.relative(places[UNCERTAINTY])
+    if extras.dicom_seg is not None and case.series is not None:
+        extras.dicom_seg.write(places["dicom_seg"], labels, case.series)
+        outcome.files["dicom_seg"] = files.relative(places["dicom_seg"])
+    item["pred"] = _with_missing(item["pred"], outcome.missing_slices)
+    segmenter.write_mask(item)
+    outcome.files["mask"] = files.relative(places["mask"])
+
+
+def _affine(mask: MetaTensor) -> Any:
+    return convert_to_numpy(mask.affine).astype(np.float64)
+
+
+def _with_missing(mask: MetaTensor, missing: Sequence[int]) -> MetaTensor:
+    """Return the mask (1, X, Y, Z) with empty slices where files are missing."""
+    if not missing:
+        return mask
+    whole = insert_slices(convert_to_numpy(mask)[0], missing)[None]
+    return MetaTensor(whole, meta=mask.meta)

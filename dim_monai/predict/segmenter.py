@@ -1,0 +1,272 @@
+"""A bundle's inference, opened so that it segments one case at a time.
+
+What runs is the bundle's own ``inference.yaml``: its reading, its network, its inferer and its
+postprocessing. Only where they meet is here, because a report needs the probabilities that the
+config turns into classes, and because one bad case must not end the run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.inferers import Inferer
+from monai.networks.utils import eval_mode
+from monai.transforms import AsDiscreted, Compose, LoadImaged, SaveImaged
+from torch import nn
+
+from dim_monai.data.kinds import Kind, get_kind
+from dim_monai.data.weights import start_from
+from dim_monai.errors import ConfigError, DimError, NumericError
+from dim_monai.predict.bundles import CONFIG
+from dim_monai.predict.cases import Case
+from dim_monai.predict.measure import Structure, structures_from_config
+from dim_monai.predict.reader import SeriesReader
+from dim_monai.predict.rules import SeriesRules
+from dim_monai.predict.series import VolumeSeries
+
+FLIPS = "displayable_configs#test_time_flips"
+LARGEST = "largest_component"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may choose about the network.
+
+    Attributes:
+        model_file: its weights; None for those of the bundle.
+        overlays: config files that are merged into ``inference.yaml``; a later one wins.
+        device: as PyTorch calls it; None for the bundle's choice.
+        flips: whether mirror images are segmented, too, and averaged.
+        keep_all_components: whether pieces beside the largest one stay in the mask.
+    """
+
+    model_file: Path | None = None
+    overlays: tuple[Path, ...] = ()
+    device: str | None = None
+    flips: bool = False
+    keep_all_components: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one case.
+
+    Attributes:
+        item: the case as the postprocessing sees it: ``pred`` is the mask (1, *S) of class indices,
+            a `MetaTensor` on the grid of the input.
+        probabilities: of each class on that grid, (K, *S).
+    """
+
+    item: dict[str, Any]
+    probabilities: MetaTensor
+
+
+@dataclass
+class Segmenter:
+    """The parts of a bundle's inference, with the weights loaded.
+
+    Attributes:
+        bundle: its folder.
+        version: of the bundle.
+        kind: of its cases.
+        structures: what it segments.
+        rules: which DICOM series it segments.
+        model_file: where the weights come from.
+        device: what it computes on.
+        largest_component: whether only the largest piece of a mask stays.
+        flips: whether mirror images are averaged.
+        series: the DICOM series among the cases, by the path of the case; filled by `open_series`.
+    """
+
+    bundle: Path
+    version: str
+    kind: Kind
+    structures: tuple[Structure, ...]
+    rules: SeriesRules
+    model_file: Path
+    device: torch.device
+    largest_component: bool
+    flips: bool
+    network: nn.Module = field(repr=False)
+    inferer: Inferer = field(repr=False)
+    preprocessing: Compose = field(repr=False)
+    to_probabilities: Compose = field(repr=False)
+    to_mask: Compose = field(repr=False)
+    save: SaveImaged = field(repr=False)
+    series: dict[Path, VolumeSeries] = field(repr=False)
+
+    def segment(self, case: Case) -> Prediction:
+        """Read and segment one case.
+
+        Raises:
+            DataError: the case cannot be read.
+            NumericError: the network returned numbers that are not finite.
+        """
+        if case.series is not None:
+            self.series[case.image] = case.series
+        with _plain_errors(), torch.no_grad(), eval_mode(self.network):
+            batch = list_data_collate([self.preprocessing({"image": str(case.image)})])
+            logits = self.inferer(batch["image"].to(self.device), self.network)
+            if not torch.isfinite(logits).all():
+                raise NumericError(
+                    "the network returned numbers that are not finite",
+                    file=case.image,
+                    do="check the weights, and the image for values without meaning",
+                )
+            (item,) = decollate_batch({**batch, "pred": logits})
+            item = self.to_probabilities(item)
+            probabilities = item["pred"]
+            return Prediction(dict(self.to_mask(item)), probabilities)
+
+    def write_mask(self, item: Mapping[str, Any]) -> None:
+        """Write the mask of a case as the bundle does, whole or not at all."""
+        with _plain_errors():
+            self.save(dict(item))
+
+
+def open_bundle(bundle: Path, given: Path, out: Path, settings: Settings) -> Segmenter:
+    """Return the inference of a bundle with its weights, ready for cases.
+
+    Args:
+        bundle: its folder.
+        given: the input folder or file; masks mirror the tree below it.
+        out: where masks go.
+        settings: of the user.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another network.
+        ConfigError: the bundle or a setting is not usable.
+    """
+    series: dict[Path, VolumeSeries] = {}
+    with _plain_errors(), _quiet_monai():
+        workflow = _workflow(bundle, given, out, settings, SeriesReader(series))
+        workflow.initialize()
+        parser = workflow.parser
+        parts = {name: parser.get_parsed_content(name) for name in ("preprocessing", "inferer")}
+        network = parser.get_parsed_content("network")
+        post = list(parser.get_parsed_content("postprocessing").transforms)
+        model_file = Path(parser.get_parsed_content("model_file"))
+        kind = get_kind(parser.get("case_kind", "volume"))
+        num_classes = parser.get_parsed_content("num_classes")
+    start_from(str(model_file), network)
+    discrete = _place(post, AsDiscreted)
+    save = _place(post, SaveImaged)
+    return Segmenter(
+        bundle=bundle,
+        version=str(parser.get("_meta_#version", "unknown")),
+        kind=kind,
+        structures=structures_from_config(parser.get("structures"), num_classes),
+        rules=SeriesRules.from_config(parser.get("series")),
+        model_file=model_file,
+        device=torch.device(parser.get_parsed_content("device")),
+        largest_component=bool(parser.get_parsed_content(LARGEST)),
+        flips=bool(parser.get_parsed_content(FLIPS)),
+        network=network,
+        to_probabilities=Compose(post[:discrete]),
+        to_mask=Compose(post[discrete:save]),
+        save=post[save],
+        series=series,
+        **parts,
+    )
+
+
+def _workflow(
+    bundle: Path, given: Path, out: Path, settings: Settings, reader: SeriesReader
+) -> ConfigWorkflow:
+    for file in settings.overlays:
+        if not file.is_file():
+            raise ConfigError("no such overlay", file=file)
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in (bundle / CONFIG, *settings.overlays)],
+        logging_file=False,
+        workflow_type="inference",
+        bundle_root=str(bundle),
+        dataset_dir=str(given),
+        output_dir=str(out),
+        initialize=["$bundle.check_overrides()"],  # whether the cases are sound is asked of each
+    )
+    parser = workflow.parser
+    needed = ("preprocessing#transforms", "inferer", "network", "postprocessing", FLIPS, LARGEST)
+    for name in (*needed, "num_classes", "model_file"):
+        if name not in parser:
+            raise ConfigError(
+                "not an inference of this package", file=bundle / CONFIG, got=f"no {name}"
+            )
+    loads = [n for n, t in enumerate(parser["preprocessing#transforms"]) if _loads(t)]
+    if len(loads) != 1:
+        raise ConfigError("preprocessing does not load one image", file=bundle / CONFIG)
+    overrides: dict[str, Any] = {f"preprocessing#transforms#{loads[0]}#reader": reader}
+    if settings.model_file is not None:
+        overrides["model_file"] = str(settings.model_file)
+    if settings.device is not None:
+        overrides["device"] = _usable(settings.device)
+    if settings.flips:
+        overrides[FLIPS] = True
+    if settings.keep_all_components:
+        overrides[LARGEST] = False
+    parser.update(overrides)
+    return workflow
+
+
+def _loads(transform: Any) -> bool:
+    return str(transform.get("_target_")).rpartition(".")[2] == LoadImaged.__name__
+
+
+def _usable(device: str) -> torch.device:
+    """Return the device, which exists: what PyTorch says comes late and is long.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found)
+    except Exception as error:  # each backend has errors of its own
+        raise ConfigError(
+            "no such device", got=device, do="name one that PyTorch sees, such as cpu or cuda:0"
+        ) from error
+    return found
+
+
+def _place(transforms: Sequence[object], kind: type) -> int:
+    found = [n for n, transform in enumerate(transforms) if isinstance(transform, kind)]
+    if len(found) != 1:
+        raise ConfigError("postprocessing", got=f"{len(found)} {kind.__name__}", expected="one")
+    return found[0]
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise the error of this package, or of the system, that MONAI wrapped."""
+    try:
+        yield
+    except Exception as error:
+        known = _first_known(error)
+        if known is None or known is error:
+            raise
+        raise known from None
+
+
+def _first_known(error: BaseException | None) -> Exception | None:
+    while error is not None and not isinstance(error, DimError | OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+@contextmanager
+def _quiet_monai() -> Iterator[None]:
+    """Let MONAI not tell that the log is not its own."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
