@@ -14,6 +14,7 @@ from dim_monai.data.checks import require_sound
 from dim_monai.data.datalist import (
     DATALIST_NAME,
     Datalist,
+    Entry,
     TrainingData,
     load_saved_datalist,
     open_datalist,
@@ -28,7 +29,7 @@ from dim_monai.errors import DataError
 logger = logging.getLogger(__name__)
 
 DEMO_FOLDER = "data"
-RESULTS = ("metrics.csv", "report.html", "run.json", "training_log.csv")
+RESULTS = ("metrics.csv", "metrics_paper.csv", "report.html", "run.json", "training_log.csv")
 """What a run leaves in its folder and a later one there must not be taken for."""
 
 
@@ -208,6 +209,31 @@ def require_sound_inference(
             "\n  ".join(["nothing was segmented, these cases cannot be read:", *faults])
         )
     logger.info("cases: %d to segment", len(cases))
+
+
+def refuse_test_cases(datalist: Datalist, *read: Iterable[Entry]) -> None:
+    """Refuse to train on a test case, or to choose by one, whatever the config says.
+
+    A config can name any list; this is held against what its datasets will read.
+
+    Args:
+        datalist: knows the test cases.
+        read: the entries of every dataset of the training, of the validation too.
+
+    Raises:
+        DataError: an entry is a test case, by image or by patient.
+    """
+    images = {os.path.realpath(entry["image"]) for entry in datalist.test}
+    patients = {entry["patient"] for entry in datalist.test}
+    for entry in (entry for entries in read for entry in entries):
+        if os.path.realpath(entry["image"]) in images or entry.get("patient") in patients:
+            raise DataError(
+                "a test case cannot be opened in training",
+                file=entry["image"],
+                expected="cases that are not in the test list",
+                do="leave train#dataset#data, train#unlabelled_dataset#data and "
+                "validate#dataset#data as train.yaml has them",
+            )
 
 
 def begin_run(datalist: Datalist, output_dir: str) -> None:

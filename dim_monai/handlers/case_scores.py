@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +18,26 @@ from torch import Tensor
 
 from dim_monai.cup_to_disc import vertical_cup_to_disc_ratio
 from dim_monai.errors import ConfigError
-from dim_monai.metrics import CUP, DISC, SCORE_NAMES, ClassScore, ScoreRow, Unit, score_case
+from dim_monai.metrics import (
+    CUP,
+    DISC,
+    SCORE_NAMES,
+    BothEmpty,
+    ClassScore,
+    ScoreRow,
+    Unit,
+    paper_scores,
+    score_case,
+)
 from dim_monai.report.figures import overlay_png
 from dim_monai.report.photographs import photograph_png
-from dim_monai.report.run import write_run_report
-from dim_monai.report.scores import write_scores_csv
+from dim_monai.report.run import RUN_FILE, write_run_report
+from dim_monai.report.scores import write_paper_csv, write_scores_csv
+from dim_monai.report.tables import printed_summary, selection_mark
 
+logger = logging.getLogger(__name__)
+
+SCORES_FILE, PAPER_FILE = "metrics.csv", "metrics_paper.csv"
 PREDICTION, TRUTH, IMAGE = "pred", "native_label", "native_image"
 
 Labels = np.ndarray[Any, Any]
@@ -29,17 +46,25 @@ Labels = np.ndarray[Any, Any]
 class CaseScores:
     """Score every case as a whole and write ``metrics.csv`` and ``report.html`` at the end.
 
+    The means are also logged, with how many of how many cases they are of, the digest of the cases
+    and the rule by which the network was chosen.
+
     Expects decollated batches of ``native_image`` and ``native_label`` (1, X, Y, Z), the case as
     it was loaded, with the entries ``case``, ``domain`` and ``split``, and outputs with ``pred``
     (1, X, Y, Z), class indices on the same grid. Of photographs the image is (3, W, H), 0 to 255,
     and label and prediction are (1, W, H).
 
     Args:
-        output_dir: folder of the two files.
+        output_dir: folder of the files.
         regions: name of what is scored to the class indices that form it; regions may overlap.
             Photographs with a ``disc`` and a ``cup`` get their vertical cup-to-disc ratio.
         pictures: at most so many overlay pictures a domain.
         unit: of distances: "mm" for volumes, "px" for photographs.
+        tolerance: of surface Dice, in `unit`; None for the default of `score_case`.
+        both_empty: what a region that is in neither mask scores, see `score_case`.
+        paper_protocol: also write ``metrics_paper.csv``, the scores of every slice as the reference
+            code defines them (`paper_scores`), and their means in the report.
+        notes: of the data list; what they say of the selection is said with the scores.
 
     Raises:
         ConfigError: there is no such unit.
@@ -51,6 +76,11 @@ class CaseScores:
         regions: Mapping[str, Sequence[int]],
         pictures: int = 4,
         unit: Unit = "mm",
+        *,
+        tolerance: float | None = None,
+        both_empty: BothEmpty = "not scored",
+        paper_protocol: bool = False,
+        notes: Sequence[str] = (),
     ) -> None:
         if unit not in SCORE_NAMES:
             raise ConfigError("unknown unit", got=repr(unit), expected=" or ".join(SCORE_NAMES))
@@ -58,6 +88,10 @@ class CaseScores:
         self.regions = {name: list(values) for name, values in regions.items()}
         self.pictures = pictures
         self.unit = unit
+        self.tolerance = tolerance
+        self.both_empty = both_empty
+        self.paper_protocol = paper_protocol
+        self.selection = selection_mark(notes)
         self.rows: list[ScoreRow] = []
         self._drawn: list[tuple[str, bytes]] = []
         self._per_domain: dict[str, int] = {}
@@ -80,9 +114,21 @@ class CaseScores:
     def _score(self, item: Mapping[str, Any], prediction: MetaTensor) -> None:
         names = str(item["case"]), str(item["domain"])
         case = (_photograph if self.unit == "px" else _volume)(item, prediction)
-        scores = score_case(case.predicted, case.truth, case.spacing_mm, self.regions)
-        ratios = [self._ratio(labels) for labels in (case.predicted, case.truth)]
-        self.rows += [ScoreRow(*names, str(item["split"]), score, *ratios) for score in scores]
+        scores = score_case(
+            case.predicted,
+            case.truth,
+            case.spacing_mm,
+            self.regions,
+            tolerance=self.tolerance,
+            both_empty=self.both_empty,
+        )
+        split, sha256 = str(item["split"]), _digest(case, names)
+        vcdr, vcdr_truth = self._ratio(case.predicted), self._ratio(case.truth)
+        for score in scores:
+            labels = self.regions[score.class_name]
+            paper = paper_scores(case.predicted, case.truth, labels) if self.paper_protocol else ()
+            row = ScoreRow(*names, split, score, vcdr, vcdr_truth, sha256, self.selection, paper)
+            self.rows.append(row)
         self._draw(case, *names, scores)
 
     def _ratio(self, labels: Labels) -> float | None:
@@ -107,8 +153,20 @@ class CaseScores:
 
     def _write(self) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_scores_csv(self.output_dir / "metrics.csv", self.rows)
+        write_scores_csv(self.output_dir / SCORES_FILE, self.rows)
+        if self.paper_protocol:
+            write_paper_csv(self.output_dir / PAPER_FILE, self.rows)
+        else:
+            (self.output_dir / PAPER_FILE).unlink(missing_ok=True)  # of an earlier evaluation
         write_run_report(self.output_dir, self.rows, self._drawn)
+        for line in printed_summary(self.rows, self._rule()):
+            logger.info(line)
+
+    def _rule(self) -> str:
+        run = self.output_dir / RUN_FILE
+        if not run.is_file():
+            return f"chosen elsewhere, for there is no {RUN_FILE}"
+        return str(json.loads(run.read_text(encoding="utf-8"))["rule"])
 
 
 class _Case(NamedTuple):
@@ -130,6 +188,14 @@ def _volume(item: Mapping[str, Any], prediction: MetaTensor) -> _Case:
 
 def _photograph(item: Mapping[str, Any], prediction: Tensor) -> _Case:
     return _Case(torch.as_tensor(item[IMAGE]), _array(prediction), _array(item[TRUTH]), None)
+
+
+def _digest(case: _Case, names: tuple[str, str]) -> str:
+    """Return the SHA-256 of a case as it is scored: of its names, voxels and truth."""
+    digest = hashlib.sha256(json.dumps([*names, case.image.shape, case.spacing_mm]).encode())
+    for array in (case.image.cpu().numpy(), case.truth):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _array(labels: Tensor) -> Labels:

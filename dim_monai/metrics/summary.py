@@ -1,64 +1,20 @@
-"""The table of scores, one row per case and region, and its means over cases and domains."""
+"""Means of the table of scores over cases and domains."""
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dim_monai.errors import DataError
-from dim_monai.metrics.case import (
-    FALSE_POSITIVE,
-    MISSED,
-    SCORE_NAMES,
-    ClassScore,
-    require_finite,
-)
+from dim_monai.metrics.paper import PAPER_NAMES
+from dim_monai.metrics.row import ScoreRow, summary_names
+from dim_monai.metrics.rules import FALSE_POSITIVE, MISSED
 
 MEAN_OF_DOMAINS = "mean of domains"
 ALL = "all"
-
-VCDR_NAMES = ("vcdr", "vcdr_truth")
-VCDR_ERROR = "vcdr_error"
-DISC, CUP = "disc", "cup"
-"""Photographs with regions of these names have a vertical cup-to-disc ratio."""
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One line of the table of scores: which case, from where, used for what, and its score.
-
-    Args:
-        case: its name.
-        domain: its site, scanner or camera.
-        split: its list.
-        score: of one region.
-        vcdr: vertical cup-to-disc ratio of the prediction, the same in all rows of a case; None
-            without disc or cup.
-        vcdr_truth: the same of the truth.
-
-    Raises:
-        NumericError: a ratio is NaN or infinite.
-    """
-
-    case: str
-    domain: str
-    split: str
-    score: ClassScore
-    vcdr: float | None = None
-    vcdr_truth: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what is not a number."""
-        for name in VCDR_NAMES:
-            require_finite(f"{name} of {self.case}", getattr(self, name))
-
-    def named(self) -> dict[str, float | None]:
-        """Return all numbers of the line by name: scores, both ratios, and their difference."""
-        ratio, truth = self.vcdr, self.vcdr_truth
-        error = None if ratio is None or truth is None else ratio - truth
-        return {**self.score.named(), "vcdr": ratio, "vcdr_truth": truth, VCDR_ERROR: error}
 
 
 @dataclass(frozen=True)
@@ -70,7 +26,10 @@ class Summary:
         class_name: the region, or `ALL`.
         n_scored: rows that enter the means.
         n_total: rows there are, with those in which both masks are empty.
-        n_penalised: scored rows whose distances are the image diagonal (missed, false positive).
+        n_missed: rows of a structure that the prediction lacks.
+        n_false_positive: rows of one that the truth lacks.
+        scored: name to the number of values that its mean is of; `n_scored` but for what some
+            scored rows lack, such as a cup-to-disc ratio.
         mean: name to mean; None where nothing was scored. The names are the `SCORE_NAMES` of the
             rows' unit, and `VCDR_ERROR` where the rows are of disc and cup.
         std: name to sample standard deviation; None for fewer than two values. It is over
@@ -81,7 +40,9 @@ class Summary:
     class_name: str
     n_scored: int
     n_total: int
-    n_penalised: int
+    n_missed: int
+    n_false_positive: int
+    scored: Mapping[str, int]
     mean: Mapping[str, float | None]
     std: Mapping[str, float | None]
 
@@ -107,85 +68,117 @@ def summarise(
     """
     rows = list(rows)
     names = summary_names(rows)
-    groups: dict[str, dict[str, list[ScoreRow]]] = {}
-    splits = set()
-    for row in rows:
-        splits.add(row.split)
-        class_name = row.score.class_name if "class" in by else ALL
-        domain = row.domain if "domain" in by else ALL
-        groups.setdefault(class_name, {}).setdefault(domain, []).append(row)
+    unscored: dict[str, float | None] = dict.fromkeys(names)
+    lines = [
+        _Line(
+            row.domain if "domain" in by else ALL,
+            row.score.class_name if "class" in by else ALL,
+            unscored if row.score.dice is None else row.named(),
+            row.score.note,
+        )
+        for row in _of_one_split(rows)
+    ]
+    return _summarise(lines, names, of_domains="domain" in by)
+
+
+def summarise_paper(rows: Iterable[ScoreRow]) -> list[Summary]:
+    """Mean of the reference scores over the slices of a domain, then over the domains.
+
+    This is the aggregation of the reference code: a slice counts as much as any other, from
+    whatever case. Rows of `Summary` are slices here, and the names are `PAPER_NAMES`.
+
+    Args:
+        rows: scores of one split with their slices; none without slices give no summary.
+
+    Raises:
+        DataError: the rows come from several splits.
+    """
+    lines = [
+        _Line(row.domain, row.score.class_name, slice_.named(), slice_.note)
+        for row in _of_one_split(rows)
+        for slice_ in row.paper
+    ]
+    return _summarise(lines, PAPER_NAMES, of_domains=True)
+
+
+def split_digest(rows: Iterable[ScoreRow]) -> str:
+    """Return the SHA-256 of the cases of some rows, in whatever order; "" if one is unknown."""
+    cases = sorted({row.sha256 for row in rows})
+    if not cases or "" in cases:
+        return ""
+    return hashlib.sha256("\n".join(cases).encode()).hexdigest()
+
+
+class _Line(NamedTuple):
+    """What one row, or one slice of it, brings to a summary."""
+
+    domain: str
+    class_name: str
+    numbers: Mapping[str, float | None]
+    note: str
+
+
+def _of_one_split(rows: Iterable[ScoreRow]) -> list[ScoreRow]:
+    rows = list(rows)
+    splits = {row.split for row in rows}
     if len(splits) > 1:
         raise DataError(
             "scores of several splits", got=sorted(splits), do="summarise each split on its own"
         )
+    return rows
+
+
+def _summarise(lines: Sequence[_Line], names: Sequence[str], *, of_domains: bool) -> list[Summary]:
+    groups: dict[str, dict[str, list[_Line]]] = {}
+    for line in lines:
+        groups.setdefault(line.class_name, {}).setdefault(line.domain, []).append(line)
     summaries = []
-    for class_name, domains in groups.items():
-        of_domains = [
-            _of_cases(domain, class_name, group, names) for domain, group in domains.items()
-        ]
-        summaries += of_domains
-        if "domain" in by:
-            summaries.append(_of_domains(class_name, of_domains, names))
+    for domains in groups.values():
+        each = [_of_cases(group, names) for group in domains.values()]
+        summaries += [*each, _of_domains(each, names)] if of_domains else each
     return summaries
 
 
-def score_names(rows: Sequence[ScoreRow]) -> tuple[str, ...]:
-    """Return the names of the numbers that a table of these rows holds.
-
-    They are the `SCORE_NAMES` of the rows' unit, and `VCDR_NAMES` for photographs whose regions are
-    named `DISC` and `CUP`. No rows are taken for those of volumes.
-
-    Raises:
-        DataError: the rows have several units.
-    """
-    units = {row.score.unit for row in rows} or {"mm"}
-    if len(units) > 1:
-        raise DataError("scores in several units", got=sorted(units), do="keep volumes apart")
-    (unit,) = units
-    has_ratio = unit == "px" and {DISC, CUP} <= {row.score.class_name for row in rows}
-    return (*SCORE_NAMES[unit], *(VCDR_NAMES if has_ratio else ()))
-
-
-def summary_names(rows: Sequence[ScoreRow]) -> tuple[str, ...]:
-    """Return the names of what `summarise` averages: `score_names`, with one error for the ratios.
-
-    Raises:
-        DataError: see `score_names`.
-    """
-    names = score_names(rows)
-    scores = tuple(name for name in names if name not in VCDR_NAMES)
-    return scores if scores == names else (*scores, VCDR_ERROR)
+def _of_cases(lines: Sequence[_Line], names: Sequence[str]) -> Summary:
+    mean, std, scored = _mean_and_std([line.numbers for line in lines], names)
+    notes = [line.note for line in lines]
+    return Summary(
+        lines[0].domain,
+        lines[0].class_name,
+        n_scored=scored[names[0]],  # Dice, which all that are scored have
+        n_total=len(lines),
+        n_missed=notes.count(MISSED),
+        n_false_positive=notes.count(FALSE_POSITIVE),
+        scored=scored,
+        mean=mean,
+        std=std,
+    )
 
 
-def _of_cases(
-    domain: str, class_name: str, rows: Sequence[ScoreRow], names: Sequence[str]
-) -> Summary:
-    scored = [row for row in rows if row.score.dice is not None]
-    mean, std = _mean_and_std([row.named() for row in scored], names)
-    n_penalised = sum(row.score.note in (MISSED, FALSE_POSITIVE) for row in scored)
-    return Summary(domain, class_name, len(scored), len(rows), n_penalised, mean, std)
-
-
-def _of_domains(class_name: str, domains: Sequence[Summary], names: Sequence[str]) -> Summary:
-    mean, std = _mean_and_std([domain.mean for domain in domains], names)
+def _of_domains(domains: Sequence[Summary], names: Sequence[str]) -> Summary:
+    mean, std, _ = _mean_and_std([domain.mean for domain in domains], names)
     return Summary(
         MEAN_OF_DOMAINS,
-        class_name,
-        sum(domain.n_scored for domain in domains),
-        sum(domain.n_total for domain in domains),
-        sum(domain.n_penalised for domain in domains),
-        mean,
-        std,
+        domains[0].class_name,
+        n_scored=sum(domain.n_scored for domain in domains),
+        n_total=sum(domain.n_total for domain in domains),
+        n_missed=sum(domain.n_missed for domain in domains),
+        n_false_positive=sum(domain.n_false_positive for domain in domains),
+        scored={name: sum(domain.scored[name] for domain in domains) for name in names},
+        mean=mean,
+        std=std,
     )
 
 
 def _mean_and_std(
     scores: Sequence[Mapping[str, float | None]], names: Sequence[str]
-) -> tuple[dict[str, float | None], dict[str, float | None]]:
+) -> tuple[dict[str, float | None], dict[str, float | None], dict[str, int]]:
     mean: dict[str, float | None] = {}
     std: dict[str, float | None] = {}
+    count: dict[str, int] = {}
     for name in names:
         values = [value for score in scores if (value := score[name]) is not None]
         mean[name] = statistics.fmean(values) if values else None
         std[name] = statistics.stdev(values) if len(values) > 1 else None
-    return mean, std
+        count[name] = len(values)
+    return mean, std, count

@@ -13,34 +13,18 @@ from dim_monai.files import atomic_write
 from dim_monai.metrics import (
     EMPTY_MASK_RULE,
     MEAN_OF_DOMAINS,
+    PAPER_NAMES,
+    PAPER_RULE,
     SCORING_RULE,
     ScoreRow,
-    Summary,
     score_names,
-    summarise,
     summary_names,
 )
 from dim_monai.report.figures import Curve, curves_png
+from dim_monai.report.tables import SHOWN, selection_mark, shown, tables
 
-MINUS = (
-    "\N{MINUS SIGN}"  # as wide as the plus, so that the signs of a column stand under each other
-)
-NOT_SCORED = "\N{EN DASH}"
-
-# Column heading and number format of each score; signed where the sign is the message.
-_SHOWN = {
-    "dice": ("Dice", ".3f"),
-    "jaccard": ("Jaccard", ".3f"),
-    "hd95_mm": ("HD95 (mm)", ".1f"),
-    "assd_mm": ("ASSD (mm)", ".2f"),
-    "volume_error_ml": ("Volume error (ml)", "+.1f"),
-    "hd95_px": ("HD95 (px)", ".1f"),
-    "assd_px": ("ASSD (px)", ".2f"),
-    "area_error_px": ("Area error (px)", "+.0f"),
-    "vcdr": ("vCDR", ".2f"),
-    "vcdr_truth": ("true vCDR", ".2f"),
-    "vcdr_error": ("vCDR error", "+.2f"),
-}
+_BESIDE_TABLES = ("split", "rule")
+"""Facts that stand under every table: how the split was made, how the network was chosen."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +74,14 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
         .get_template("report.html.j2")
         .render(
             report=report,
-            summaries=_summaries(report.scores),
-            shown=_SHOWN,
+            tables=tables(report.scores),
+            mark=selection_mark(report.notes),
+            beside={name: report.facts[name] for name in _BESIDE_TABLES if name in report.facts},
+            headings=SHOWN,
             score_names=score_names(report.scores),
             summary_names=summary_names(report.scores),
+            paper_names=PAPER_NAMES,
+            paper_rule=PAPER_RULE,
             mean_of_domains=MEAN_OF_DOMAINS,
             rules=(EMPTY_MASK_RULE, SCORING_RULE),
             figures=[(text, curves_png(curves)) for text, curves in figures.items() if curves],
@@ -101,11 +89,6 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
     )
     with atomic_write(path, "w") as file:
         file.write(page)
-
-
-def _summaries(rows: Sequence[ScoreRow]) -> dict[str, list[Summary]]:
-    splits = dict.fromkeys(row.split for row in rows)
-    return {split: summarise([row for row in rows if row.split == split]) for split in splits}
 
 
 def _environment() -> Environment:
@@ -116,15 +99,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters["number"] = shown
     environment.filters["png"] = _png_address
     environment.tests["nested"] = lambda value: isinstance(value, Mapping)
     return environment
-
-
-def _number(value: float | None, name: str) -> str:
-    """The score as printed: its own precision, a true minus, a dash for what is not scored."""
-    return NOT_SCORED if value is None else format(value, _SHOWN[name][1]).replace("-", MINUS)
 
 
 def _png_address(png: bytes) -> str:

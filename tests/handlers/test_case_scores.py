@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import logging
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from dim_monai.cup_to_disc import vertical_cup_to_disc_ratio
+from dim_monai.data.datalist import SELECTED_ON_TEST
 from dim_monai.data.photograph import read_mask, read_photograph
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.handlers import CaseScores
-from dim_monai.metrics import score_case
+from dim_monai.metrics import BOTH_EMPTY_IS_1, paper_scores, score_case, split_digest
 from dim_monai.report.scores import read_scores_csv
+from tests.handlers.scored_cases import CASES, REGIONS, SPACING_MM, ball, evaluate, volume
 from tests.photograph_builder import save
-
-SPACING_MM = (0.5, 0.75, 3.0)
-REGIONS = {"gland": [1, 2], "core": [2]}
-
-
-def ball(radius_mm: float, inner_mm: float = 0.0) -> np.ndarray:
-    """Class 1 within the radius, class 2 within the inner one, on an anisotropic grid."""
-    axes = [mm * (np.arange(n) - n // 2) for mm, n in zip(SPACING_MM, (24, 20, 8), strict=True)]
-    distance = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
-    return ((distance < radius_mm).astype(int) + (distance < inner_mm)).astype(np.float32)
-
-
-def volume(array: np.ndarray) -> MetaTensor:
-    # Left, posterior, superior: the picture has to be turned, the scores have not.
-    affine = torch.diag(torch.tensor([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1.0]))
-    return MetaTensor(torch.from_numpy(array)[None], affine=affine)
-
-
-def item(case: str, domain: str, truth: np.ndarray) -> dict[str, object]:
-    noise = np.random.default_rng(0).normal(size=truth.shape).astype(np.float32)
-    names = {"case": case, "domain": domain, "split": "validation"}
-    return {"native_image": volume(truth + noise), "native_label": volume(truth), **names}
-
-
-CASES = [
-    (item("a0", "site_a", ball(4.0, 2.0)), ball(4.5, 2.5)),
-    (item("a1", "site_a", ball(4.0, 2.0)), np.zeros_like(ball(1.0))),
-    (item("b0", "site_b", ball(4.0)), ball(3.0)),
-]
-
-
-def evaluate(handler: CaseScores) -> None:
-    def process(engine: Engine, number: int) -> list[dict[str, MetaTensor]]:
-        entry, prediction = CASES[number]
-        engine.state.batch = [entry]  # as an evaluator leaves it: decollated
-        return [{"pred": volume(prediction)}]
-
-    engine = Engine(process)
-    handler.attach(engine)
-    engine.run(list(range(len(CASES))))
 
 
 def test_every_case_is_scored_as_a_whole_in_mm(tmp_path: Path) -> None:
@@ -99,6 +62,72 @@ def test_a_second_evaluation_begins_anew(tmp_path: Path) -> None:
     evaluate(handler)
     evaluate(handler)
     assert len(read_scores_csv(tmp_path / "metrics.csv")) == len(CASES) * len(REGIONS)
+
+
+def test_slices_are_scored_as_the_papers_do_only_if_asked_and_elsewhere(tmp_path: Path) -> None:
+    plain, paper = tmp_path / "plain", tmp_path / "paper"
+    notes = [f"{SELECTED_ON_TEST}: so"]
+    evaluate(CaseScores(str(plain), REGIONS, 0))
+    evaluate(CaseScores(str(paper), REGIONS, 0, paper_protocol=True, notes=notes))
+    assert not (plain / "metrics_paper.csv").exists()
+    assert "Paper Dice" not in (plain / "report.html").read_text()
+    assert "Paper Dice" in (paper / "report.html").read_text()
+    assert (paper / "metrics.csv").read_bytes() == (plain / "metrics.csv").read_bytes()
+    with (paper / "metrics_paper.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    expected = [
+        score
+        for entry, prediction in CASES
+        for labels in REGIONS.values()
+        for score in paper_scores(
+            prediction.astype(int), entry["native_label"][0].numpy().astype(int), labels
+        )
+    ]
+    assert [line["paper_dice"] for line in lines] == [str(score.dice) for score in expected]
+    assert {line["paper_selection"] for line in lines} == {SELECTED_ON_TEST}
+    evaluate(CaseScores(str(paper), REGIONS, 0))  # leaves no scores of an earlier evaluation
+    assert not (paper / "metrics_paper.csv").exists()
+
+
+def test_tolerance_and_what_two_empty_masks_score_are_settings(tmp_path: Path) -> None:
+    strict = CaseScores(str(tmp_path / "strict"), REGIONS, 0, tolerance=0.1)
+    lenient = CaseScores(str(tmp_path / "lenient"), REGIONS, 0, tolerance=9.0, both_empty=1)
+    for handler in (strict, lenient):
+        evaluate(handler)
+    (low, *_, core), (high, *_, core_is_1) = (h.rows for h in (strict, lenient))
+    assert low.score.surface_dice < high.score.surface_dice == 1.0
+    assert (low.score.tolerance, high.score.tolerance) == (0.1, 9.0)
+    assert (core.score.dice, core_is_1.score.dice) == (None, 1.0)
+    assert core_is_1.score.note == BOTH_EMPTY_IS_1
+
+
+def test_the_log_says_the_means_the_cases_and_how_the_network_was_chosen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run.json").write_text('{"rule": "highest mean Dice"}')
+    handler = CaseScores(str(tmp_path), REGIONS, 0)
+    with caplog.at_level(logging.INFO, "dim_monai"):
+        evaluate(handler)
+    head = f"SHA-256 {split_digest(handler.rows)}, surface Dice within 2 mm; network: highest mean"
+    assert f"validation: cases: 3, {head}" in caplog.text
+    assert "validation: core, site_b: Dice - (0/1)" in caplog.text
+    assert "(2/2), " in caplog.text
+    (tmp_path / "run.json").unlink()
+    with caplog.at_level(logging.INFO, "dim_monai"):
+        evaluate(handler)
+    assert "no run.json" in caplog.text
+
+
+def test_the_digest_is_of_name_image_and_truth_and_not_of_the_prediction(tmp_path: Path) -> None:
+    def digest(case: str = "a0", truth_mm: float = 4.0, predicted_mm: float = 3.0) -> str:
+        handler = CaseScores(str(tmp_path), REGIONS, pictures=0)
+        entry = {**CASES[0][0], "case": case, "native_label": volume(ball(truth_mm, 2.0))}
+        handler._score(entry, volume(ball(predicted_mm)))
+        assert len({row.sha256 for row in handler.rows}) == 1
+        return handler.rows[0].sha256
+
+    assert digest() == digest(predicted_mm=2.0)
+    assert len({digest(), digest(case="a1"), digest(truth_mm=4.5)}) == 3
 
 
 @pytest.mark.parametrize("axes", ["flipped", "transposed"])

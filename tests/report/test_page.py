@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from dim_monai.metrics import BOTH_EMPTY, EMPTY_MASK_RULE, MISSED, ClassScore, ScoreRow
+from dim_monai.data.datalist import SELECTED_ON_TEST
+from dim_monai.metrics import (
+    BOTH_EMPTY,
+    EMPTY_MASK_RULE,
+    FALSE_POSITIVE,
+    MISSED,
+    PAPER_RULE,
+    ClassScore,
+    PaperScore,
+    ScoreRow,
+    split_digest,
+)
 from dim_monai.report.figures import curves_png
 from dim_monai.report.page import Report, write_report
 
@@ -45,7 +57,8 @@ class Page(HTMLParser):
 
 
 def scored(case, domain, split, dice):
-    return ScoreRow(case, domain, split, ClassScore("prostate", dice, 0.5, 12.0, 3.0, -1.5))
+    score = ClassScore("prostate", dice, 0.5, 12.0, 3.0, -1.5, surface_dice=0.8, tolerance=2.0)
+    return ScoreRow(case, domain, split, score)
 
 
 ROWS = [
@@ -113,10 +126,10 @@ def test_means_are_those_of_each_split_alone(html):
     summary = text[: text.index("Every case")]
     test, validation = summary.split("validation", maxsplit=1)
     # 0.9, 0.7 and the miss; then with 0.2 of the other domain.
-    assert "prostate north 3 / 3 1 0.533 ± 0.473" in test
-    assert "prostate mean of domains 4 / 4 1 0.367 ± 0.236" in test
-    assert "zone north 0 / 1 0 \N{EN DASH} \N{EN DASH}" in test
-    assert "prostate north 1 / 1 0 0.600" in validation
+    assert "prostate north 3 / 3 1 0 0.533 ± 0.473" in test
+    assert "prostate mean of domains 4 / 4 1 0 0.367 ± 0.236" in test
+    assert "zone north 0 / 1 0 0 \N{EN DASH} \N{EN DASH}" in test
+    assert "prostate north 1 / 1 0 0 0.600" in validation
 
 
 def test_the_rule_stands_with_the_numbers_and_the_limit_of_use_once(html):
@@ -140,11 +153,73 @@ def test_photographs_are_told_in_pixels_with_their_cup_to_disc_ratio(tmp_path):
     text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
     summary, cases = text.split("Every case")
     assert "mm)" not in summary
-    assert "HD95 (px) ASSD (px) Area error (px) vCDR error" in summary
-    assert "cup north 2 / 2 0 0.900 ± 0.000 0.800 ± 0.000 3.0 ± 0.0" in summary
+    assert "HD95 (px) ASSD (px) Surface Dice Area error (px) vCDR error" in summary
+    assert "cup north 2 / 2 0 0 0.900 ± 0.000 0.800 ± 0.000 3.0 ± 0.0" in summary
     assert "+0.04 ± 0.11" in summary  # of +0.12 and -0.04
     assert "vCDR true vCDR" in cases
-    assert "eye-2 north test disc 0.900 0.800 3.0 1.00 \N{MINUS SIGN}120 0.46 0.50" in cases
+    assert (
+        "eye-2 north test disc 0.900 0.800 3.0 1.00 \N{EN DASH} \N{MINUS SIGN}120 0.46 0.50"
+        in cases
+    )
+
+
+def eyes(*ratios):
+    return [
+        eye(f"eye-{n}", "north", name, ratio)
+        for n, ratio in enumerate(ratios)
+        for name in ("disc", "cup")
+    ]
+
+
+def page_of(tmp_path, **parts):
+    write_report(tmp_path / "report.html", Report("Run", **parts))
+    return Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_a_mean_of_fewer_than_are_scored_says_so(tmp_path):
+    text = page_of(tmp_path, scores=eyes(0.62, 0.46, None))
+    assert "cup north 3 / 3 0 0" in text
+    assert "+0.04 ± 0.11 (2 / 3)" in text
+
+
+def test_split_digest_rule_and_tolerance_stand_beside_every_table(tmp_path):
+    rows = [
+        replace(row, sha256=row.case, score=replace(row.score, tolerance=2.0), paper=SLICES)
+        for row in (scored("a", "north", "test", 0.9), scored("b", "north", "validation", 0.9))
+    ]
+    facts = {"split": "drawn", "rule": "highest mean Dice", "seed": 3}
+    text = page_of(tmp_path, scores=rows, facts=facts)
+    for row in rows:
+        words = f"cases: 1, SHA-256 {split_digest([row])}, surface Dice within 2 mm. "
+        assert text.count(words + "Split: drawn. Rule: highest mean Dice.") == 2
+
+
+SLICES = (PaperScore(1, 0.25, 0.2, 7.0, 2.0), PaperScore(2, 0.0, 0.0, None, None, FALSE_POSITIVE))
+
+
+def test_reference_scores_have_a_labelled_table_of_their_own(tmp_path):
+    row = replace(scored("a", "north", "test", 0.9), paper=SLICES)
+    text = page_of(tmp_path, scores=[row])
+    ours, reference = text.split("Reference definitions, per slice and in pixels")
+    assert "Paper" not in ours
+    assert "test, as in published tables" in reference
+    assert "Paper Dice Paper Jaccard Paper 95HD (px) Paper ASD (px)" in reference
+    assert "prostate north 2 / 2 0 1 0.125 ± 0.177 0.100 ± 0.141 7.00 (1 / 2)" in reference
+    assert PAPER_RULE in reference
+    assert "Paper" not in page_of(tmp_path, scores=[replace(row, paper=())])
+
+
+@pytest.mark.parametrize("way", ["rows", "notes"])
+def test_results_of_a_list_of_the_reference_protocol_are_marked(tmp_path, way):
+    row = replace(scored("a", "north", "test", 0.9), paper=SLICES)
+    note = f"{SELECTED_ON_TEST}: the reference protocol has no validation"
+    if way == "rows":
+        text = page_of(tmp_path, scores=[replace(row, selection=SELECTED_ON_TEST)])
+    else:
+        text = page_of(tmp_path, scores=[row], notes=[note])
+    assert f"test: {SELECTED_ON_TEST}" in text
+    assert f"as in published tables: {SELECTED_ON_TEST}" in text
+    assert SELECTED_ON_TEST not in page_of(tmp_path, scores=[row])
 
 
 def test_a_report_without_results_says_so(tmp_path):
