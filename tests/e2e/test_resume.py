@@ -17,19 +17,21 @@ from tests.bundles.examples import Example, copy_bundle, demo_set, small_set, st
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# Kills itself without a word at the beginning of a step, as a power cut or the kernel does.
+# Sends itself a signal in the middle of a step. SIGKILL ends it without a word, as a power
+# cut or the kernel does; SIGINT is a person's Ctrl-C.
 KILLED = """
-import json, os, signal, sys
-from ignite.engine import Events
+import json, os, sys
+from monai.engines.utils import IterationEvents
 from pathlib import Path
 from tests.bundles.examples import start
 
-bundle, step, settings = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+bundle, step, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+settings = json.loads(sys.argv[4])
 workflow = start(bundle, "train.yaml", **settings)
 trainer = workflow.parser.get_parsed_content("train#trainer")
 trainer.add_event_handler(
-    Events.ITERATION_STARTED,
-    lambda: os.kill(os.getpid(), signal.SIGKILL) if trainer.state.iteration == step else None,
+    IterationEvents.BACKWARD_COMPLETED,
+    lambda: os.kill(os.getpid(), number) if trainer.state.iteration == step else None,
 )
 workflow.run()
 """
@@ -54,31 +56,44 @@ def places(folder: Path) -> dict[str, str]:
     return {"output_dir": str(folder), "model_file": str(folder / "model.pt")}
 
 
-def kill(bundle: Path, folder: Path, step: int, settings: dict[str, Any]) -> None:
+def kill(
+    bundle: Path, folder: Path, step: int, settings: dict[str, Any], number: int = signal.SIGKILL
+) -> None:
     given = json.dumps({**settings, **places(folder)})
-    command = [sys.executable, "-c", KILLED, str(bundle), str(step), given]
+    command = [sys.executable, "-c", KILLED, str(bundle), str(step), str(int(number)), given]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode == -number, done.stderr
 
 
 def train(bundle: Path, folder: Path, settings: dict[str, Any], **more: Any) -> None:
     start(bundle, "train.yaml", **settings, **places(folder), **more).run()
 
 
-def test_six_steps_are_three_a_kill_and_three(
-    bundle: Path, settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.fixture(scope="module")
+def whole(bundle: Path, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of six steps without an interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(bundle, folder, settings)
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_six_steps_are_three_an_end_and_three(
+    bundle: Path,
+    settings: dict[str, Any],
+    whole: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
 ) -> None:
+    kill(bundle, tmp_path, 4, settings, number)
+    assert not (tmp_path / "model.pt").exists()
     caplog.set_level(logging.INFO, "dim_monai")
-    train(bundle, tmp_path / "whole", settings)
-    assert "going on" not in caplog.text
-    kill(bundle, tmp_path / "killed", 4, settings)
-    assert not (tmp_path / "killed" / "model.pt").exists()
-    train(bundle, tmp_path / "killed", settings)
+    train(bundle, tmp_path, settings)
     assert "going on after step 3 of 6 with the interrupted run in " in caplog.text
     for name in ("model.pt", "student.pt", "teacher.pt", "training_log.csv", "metrics.csv"):
-        whole, killed = ((tmp_path / run / name).read_bytes() for run in ("whole", "killed"))
-        assert whole == killed, name
-    assert not (tmp_path / "killed" / "checkpoints").exists()
+        assert (whole / name).read_bytes() == (tmp_path / name).read_bytes(), name
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_run_of_other_settings_or_data_is_not_continued(
