@@ -29,6 +29,15 @@ def require_model(model_file: str, network: nn.Module) -> None:
     _read_fitting(model_file, network, "train one first, or name one with --model_file")
 
 
+def load_model(model_file: str, network: nn.Module) -> None:
+    """Load weights into the network they fit.
+
+    Raises:
+        CheckpointError: see `require_model`. Nothing is loaded in part.
+    """
+    network.load_state_dict(_read_fitting(model_file, network, "name the model.pt of a training"))
+
+
 def start_from(model_file: str | None, network: nn.Module) -> None:
     """Load the weights that a training starts from (fine-tuning); say in one line which they are.
 
@@ -42,8 +51,7 @@ def start_from(model_file: str | None, network: nn.Module) -> None:
         CheckpointError: see `require_model`. Nothing is loaded in part.
     """
     if model_file is not None:
-        weights = _read_fitting(model_file, network, "name the model.pt of a training")
-        network.load_state_dict(weights)
+        load_model(model_file, network)
         logger.info("starting from: %s", model_file)
 
 

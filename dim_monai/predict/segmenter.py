@@ -23,7 +23,7 @@ from monai.transforms import AsDiscreted, Compose, LoadImaged, SaveImaged
 from torch import nn
 
 from dim_monai.data.kinds import Kind, get_kind
-from dim_monai.data.weights import start_from
+from dim_monai.data.weights import load_model
 from dim_monai.errors import ConfigError, DimError, NumericError
 from dim_monai.predict.bundles import CONFIG
 from dim_monai.predict.cases import Case
@@ -156,7 +156,7 @@ def open_bundle(bundle: Path, given: Path, out: Path, settings: Settings) -> Seg
         model_file = Path(parser.get_parsed_content("model_file"))
         kind = get_kind(parser.get("case_kind", "volume"))
         num_classes = parser.get_parsed_content("num_classes")
-    start_from(str(model_file), network)
+    load_model(str(model_file), network)
     discrete = _place(post, AsDiscreted)
     save = _place(post, SaveImaged)
     return Segmenter(
