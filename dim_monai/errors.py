@@ -5,8 +5,18 @@ from __future__ import annotations
 from os import PathLike
 
 
+def one_line(text: object) -> str:
+    """Return text that comes from outside with every character visible, on one line.
+
+    Names of files and values of headers may hold line ends or control characters of a terminal.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 class DimError(Exception):
     """Base of every error that dim_monai raises on purpose.
+
+    In the message, file and what was got stand on one line, whatever they hold.
 
     Args:
         what: what failed, in one clause.
@@ -30,9 +40,9 @@ class DimError(Exception):
         self.got = got
         self.expected = expected
         self.do = do
-        parts = [what if file is None else f"{what}: {file}"]
+        parts = [what if file is None else f"{what}: {one_line(file)}"]
         if got is not None:
-            parts.append(f"got {got}")
+            parts.append(f"got {one_line(got)}")
         if expected is not None:
             parts.append(f"expected {expected}")
         if do is not None:

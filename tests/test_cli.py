@@ -167,14 +167,17 @@ def test_a_report_that_cannot_be_written_is_an_error(root: Path) -> None:
     assert "No such file or directory" in result.stderr
 
 
-def test_prepare_prints_its_data_list_and_check_finds_it_sound(root: Path, tmp_path: Path) -> None:
+def test_prepare_prints_its_data_list_and_check_finds_it_sound(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/dim-monai", "prepare", "my images", "--seed", "3"])
     result = run("prepare", root, "--out", tmp_path / "out", "--seed", 3)
     assert result.exit_code == 0
     assert result.stdout == f"{tmp_path / 'out' / 'datalist.json'}\n"
     assert "layout " in result.stderr
     datalist = load_saved_datalist(tmp_path / "out" / "datalist.json")
     assert datalist.facts["seed"] == 3
-    assert str(datalist.facts["command"]).startswith("dim-monai ")
+    assert datalist.facts["command"] == "dim-monai prepare 'my images' --seed 3"
     assert run("check", tmp_path / "out", *CLASSES).exit_code == 0
 
 

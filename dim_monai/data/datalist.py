@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from dim_monai.data.datalist_json import (
     parse_list,
     read_json,
     refuse_unknown_keys,
+    shown,
 )
 from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.prepare.plain import match_plain
@@ -250,8 +252,13 @@ def load_saved_datalist(path: str | os.PathLike[str]) -> Datalist:
             "malformed data list", file=path, expected='"source" a string, "notes" a list of them'
         )
     for key, fact in facts.items():
-        if not isinstance(fact, Fact):
-            raise DataError("malformed data list", file=path, expected=f'"{key}" a text or number')
+        if not isinstance(fact, Fact) or (isinstance(fact, float) and not math.isfinite(fact)):
+            raise DataError(
+                "malformed data list",
+                file=path,
+                got=f"{key} {shown(fact)}",
+                expected=f'"{key}" a text or number',
+            )
     datalist = Datalist(
         **{name: tuple(map(_without_hashes, entries)) for name, entries in lists.items()},
         source=source,
@@ -298,7 +305,7 @@ def require_consistent(datalist: Datalist, file: Path) -> None:
                 raise DataError(
                     "two cases of one domain have the same name",
                     file=entry["image"],
-                    got=f"{'/'.join(key)} as {first} and {where}",
+                    got=f"{shown('/'.join(key))[1:-1]} as {first} and {where}",
                     do=f'give one of them another "case" in {DATALIST_NAME}',
                 )
             first = patients.setdefault(entry["patient"], where)
@@ -306,7 +313,7 @@ def require_consistent(datalist: Datalist, file: Path) -> None:
                 raise DataError(
                     "patient on both sides of a split",
                     file=entry["image"],
-                    got=f"{entry['patient']} as {first} and {where}",
+                    got=f"{shown(entry['patient'])[1:-1]} as {first} and {where}",
                     expected="all cases of a patient in training, in validation or in test",
                 )
     if not lists["labeled"]:
@@ -321,7 +328,7 @@ def require_consistent(datalist: Datalist, file: Path) -> None:
 def _require_path_names(entry: Entry) -> None:
     for name in (entry["domain"], entry["case"]):  # both become parts of the paths of results
         if name in {".", ".."} or set("/\\") & set(name) or not name.isprintable():
-            raise DataError("name cannot be used in a path", file=entry["image"], got=repr(name))
+            raise DataError("name cannot be used in a path", file=entry["image"], got=shown(name))
 
 
 def _draw(

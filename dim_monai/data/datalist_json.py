@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import reprlib
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import NoReturn, TypeAlias, cast
 
 from dim_monai.data.kinds import PHOTOGRAPH, VOLUME
 from dim_monai.data.photograph import is_photograph
@@ -36,6 +39,11 @@ FACT_KEYS = (
 DATALIST_NAME = "datalist.json"
 UNKNOWN_DOMAIN = "unknown"
 
+_LONGEST_PATH = 4096
+_LONGEST_NAME = 255
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 120
+
 
 def read_json(path: Path) -> dict[str, object]:
     """Return the object that a data list holds.
@@ -45,19 +53,30 @@ def read_json(path: Path) -> dict[str, object]:
     """
 
     def refuse_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        keys = [key for key, _ in pairs]
-        if repeated := sorted({key for key in keys if keys.count(key) > 1}):
-            raise DataError("repeated key in data list", file=path, got=", ".join(repeated))
+        keys = Counter(key for key, _ in pairs)
+        if len(keys) < len(pairs):
+            repeated = ", ".join(shown(key)[1:-1] for key, count in keys.items() if count > 1)
+            raise DataError("repeated key in data list", file=path, got=repeated[:_LONGEST_NAME])
         return dict(pairs)
+
+    def refuse_constants(name: str) -> NoReturn:
+        raise DataError("malformed JSON", file=path, got=name, expected="finite numbers")
 
     try:
         text = path.read_text(encoding="utf-8")
-        document = json.loads(text, object_pairs_hook=refuse_repeated_keys)
+        document = json.loads(
+            text, object_pairs_hook=refuse_repeated_keys, parse_constant=refuse_constants
+        )
+        if "\\ud" in text.lower():  # may be half of a character, which no other file can hold
+            json.dumps(document, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise DataError("malformed JSON", file=path, got=f"{error.msg} at {where}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise DataError("data list cannot be read", file=path, got=error) from error
+    except (RecursionError, ValueError) as error:  # the latter for an integer of 4300 digits
+        got = "lists within lists" if isinstance(error, RecursionError) else "a number too long"
+        raise DataError("malformed JSON", file=path, got=got) from error
     if not isinstance(document, dict):
         raise DataError("malformed data list", file=path, expected="an object with four lists")
     return document
@@ -83,9 +102,12 @@ def _parse_entry(raw: Mapping[str, object], name: str, where: str, file: Path) -
     refuse_unknown_keys(raw, ENTRY_KEYS, file, where)
     for key, value in raw.items():
         if not isinstance(value, str) or not value:
-            raise DataError(
-                f"malformed {where}", file=file, got=f"{key} {value!r}", expected="a string"
-            )
+            got, expected = f"{key} {shown(value)}", "a string"
+            raise DataError(f"malformed {where}", file=file, got=got, expected=expected)
+        longest = _LONGEST_PATH if key in HASH_KEYS else _LONGEST_NAME
+        if len(value) > longest or (key in HASH_KEYS and not _is_line(value)):
+            got, expected = f"{key} {shown(value)}", f"one line of at most {longest} characters"
+            raise DataError(f"malformed {where}", file=file, got=got, expected=expected)
     entry = cast(Mapping[str, str], raw)
     paths = {key: file.parent / entry[key] for key in files_of(entry)}
     if "image" not in paths:
@@ -94,18 +116,23 @@ def _parse_entry(raw: Mapping[str, object], name: str, where: str, file: Path) -
         raise DataError(
             f"{where} has no label",
             file=file,
-            got=entry["image"],
+            got=shown(entry["image"])[1:-1],
             do='give its path as "label", or list the case under "unlabeled"',
         )
     if name == "unlabeled" and "label" in paths:
         raise DataError(
             f"{where} has a label",
             file=file,
-            got=entry["label"],
+            got=shown(entry["label"])[1:-1],
             do='list the case under "labeled", or take the label out: it would not be used',
         )
     for key, path in paths.items():
-        if not (path.exists() if key == "image" else path.is_file()):
+        try:
+            found = path.exists() if key == "image" else path.is_file()
+        except OSError as error:  # a name too long, a folder that may not be searched
+            what = f"{key} of {where} cannot be read"
+            raise DataError(what, file=path, got=error.strerror, do=f"mend {file}") from error
+        if not found:
             raise DataError(f"{key} of {where} does not exist", file=path, do=f"mend {file}")
     return make_entry(**{**entry, **{key: os.path.abspath(path) for key, path in paths.items()}})
 
@@ -130,7 +157,7 @@ def refuse_unknown_keys(found: Iterable[str], known: Sequence[str], file: Path, 
             raise DataError(
                 f"unknown key in {what}",
                 file=file,
-                got=repr(key),
+                got=shown(key),
                 expected=f"one of {', '.join(known)}",
                 do=f"did you mean {close[0]!r}?" if close else None,
             )
@@ -141,6 +168,19 @@ def files_of(entry: Mapping[str, str]) -> list[str]:
     return [key for key in HASH_KEYS if key in entry]
 
 
+def shown(value: object) -> str:
+    """Return a value from outside as one line for a message, shortened in the middle."""
+    return _SHORT.repr(value)
+
+
 def is_list_of(value: object, kind: type) -> bool:
     """Whether ``value`` is a list of nothing but ``kind``."""
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _is_line(text: str) -> bool:
+    """Whether ``text`` is one line without control characters.
+
+    Other signs that cannot be seen, such as a space that does not break, are allowed.
+    """
+    return not any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in text)

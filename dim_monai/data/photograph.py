@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dim_monai.errors import DataError
 from dim_monai.files import atomic_write
@@ -274,10 +274,15 @@ def _by_width(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
+    got, said = type(error).__name__, str(error)
+    if isinstance(error, UnidentifiedImageError):
+        got = "no image"  # Pillow says where in memory it looked for one
+    elif said and said.isprintable():
+        got = f"{got}: {said}"
     return DataError(
         "image cannot be read",
         file=path,
-        got=f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        got=got,
         expected="a complete PNG, JPEG or TIFF file",
         do="copy or export the file again",
     )

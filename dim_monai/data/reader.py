@@ -210,7 +210,10 @@ def _header(path: Path, first: bytes) -> Any:
             if header["magic"] == kind.pair_magic:
                 raise _refused(path, "no voxels", "half of a .hdr/.img pair", "a single file")
             # Of NIfTI-2, what a transfer as text would change; some writers leave it 0.
-            if "eol_check" in header and bytes(header["eol_check"]) not in (bytes(4), b"\r\n\x1a\n"):
+            if "eol_check" in header and bytes(header["eol_check"]) not in (
+                bytes(4),
+                b"\r\n\x1a\n",
+            ):
                 raise _damaged(path, "line ends changed by a transfer as text")
             if (header["magic"], header["sizeof_hdr"]) == (kind.single_magic, kind.sizeof_hdr):
                 return header

@@ -46,6 +46,12 @@ DRIFT_TOLERANCE = 0.2
 """How far a slice may lie beside the normal through the first one, in pixels (the smaller edge).
 A gantry tilt of one degree moves twenty 3 mm slices by 1 mm."""
 
+LARGEST = 1e6
+"""Of any number of the geometry, in its unit: a kilometre, which no patient is long."""
+
+SMALLEST_MM = 1e-6
+"""Of PixelSpacing: a nanometre. Far below it, products of spacings vanish."""
+
 _GAPS_NAMED = 3
 
 
@@ -119,8 +125,8 @@ def prove_geometry(slices: Sequence[SliceHeader]) -> SeriesGeometry:
     spacings = np.stack([_numbers(s, "PixelSpacing", s.pixel_spacing_mm, 2) for s in slices])
     cosines = np.stack([_numbers(s, "ImageOrientationPatient", s.orientation, 6) for s in slices])
     positions = np.stack([_numbers(s, "ImagePositionPatient", s.position_mm, 3) for s in slices])
-    _require_positive(slices, "Rows and Columns", sizes)
-    _require_positive(slices, "PixelSpacing", spacings)
+    _require_positive(slices, "Rows and Columns", sizes, 1)
+    _require_positive(slices, "PixelSpacing", spacings, SMALLEST_MM)
     _require_same(slices, "Rows and Columns", sizes, 0.0)
     smallest_mm = float(spacings.min())
     _require_same(slices, "PixelSpacing", spacings, PIXEL_SPACING_TOLERANCE * smallest_mm)
@@ -167,25 +173,27 @@ def _require_single_frames(slices: Sequence[SliceHeader]) -> None:
 
 
 def _numbers(header: SliceHeader, tag: str, value: object, count: int) -> Floats:
-    """Returns `value` as (count,) finite float64 or names the tag that is not."""
+    """Returns `value` as (count,) float64 within `LARGEST` or names the tag that is not."""
     try:
         numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
     except (TypeError, ValueError):
         numbers = np.full(count, np.nan)
-    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+    if numbers.shape != (count,) or not (np.abs(numbers) <= LARGEST).all():
         raise DataError(
             "slice has no usable geometry",
             file=header.file,
             got=f"no {tag}" if value is None else f"{tag} = {value}",
-            expected=f"{count} finite numbers",
+            expected=f"{count} finite numbers, none beyond {LARGEST:g}",
             do="export the series again from its source",
         )
     return numbers
 
 
-def _require_positive(slices: Sequence[SliceHeader], tag: str, values: Floats) -> None:
+def _require_positive(
+    slices: Sequence[SliceHeader], tag: str, values: Floats, least: float
+) -> None:
     for header, value in zip(slices, values, strict=True):
-        if value.min() <= 0:
+        if value.min() < least:
             raise DataError(
                 "slice has no usable geometry",
                 file=header.file,

@@ -1,17 +1,24 @@
 """One DICOM instance on disk: whether a file is one, what its header says, its pixels.
 
 Calls into the parser are wrapped whole: damaged bytes make it raise almost anything, and what it
-says may quote the header. Only the names of exceptions, files and tags reach a message.
+raises, warns and logs may quote the header. Only the names of exceptions, files and tags, numbers
+and terms of the standard reach a message: a tag of the wrong type may hold anything.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.filereader import read_file_meta_info
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from dim_monai.dicom.geometry import SliceHeader
@@ -19,6 +26,7 @@ from dim_monai.errors import DataError
 
 _MEDIA_DIRECTORY = UID("1.2.840.10008.1.3.10")
 _PREAMBLE_BYTES = 132
+_LONGEST_VALUE = 6  # numbers: ImageOrientationPatient
 _HEADER_TAGS = [
     "SeriesInstanceUID",
     "Modality",
@@ -30,6 +38,28 @@ _HEADER_TAGS = [
     "NumberOfFrames",
     "PerFrameFunctionalGroupsSequence",
 ]
+
+_TERMS = (
+    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
+    *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
+)
+"""Defined terms of PhotometricInterpretation."""
+
+# Silencing a warning is not safe between threads, and data sets are read by several.
+_silence = threading.RLock()
+
+
+@contextmanager
+def parsing() -> Iterator[None]:
+    """Keeps what the parser would warn and log to itself; values are parsed on access, too."""
+    log = logging.getLogger("pydicom")
+    with _silence, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, log.disabled = log.disabled, True
+        try:
+            yield
+        finally:
+            log.disabled = before
 
 
 def sop_class(path: Path) -> UID | None:
@@ -44,8 +74,9 @@ def sop_class(path: Path) -> UID | None:
     try:
         with path.open("rb") as stream:
             marked = stream.read(_PREAMBLE_BYTES)[-4:] == b"DICM"
-        meta = read_file_meta_info(path) if marked else None
-        found = None if meta is None else UID(str(meta.get("MediaStorageSOPClassUID", "")))
+        with parsing():
+            meta = read_file_meta_info(path) if marked else None
+            found = None if meta is None else UID(str(meta.get("MediaStorageSOPClassUID", "")))
     except Exception as error:
         raise damaged(path, type(error).__name__) from error
     if found is None and path.suffix.lower() == ".dcm":
@@ -60,7 +91,8 @@ def read_header(path: Path) -> SliceHeader:
         DataError: the file or one of the tags cannot be parsed, or SeriesInstanceUID is missing.
     """
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+        with parsing():
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
     except Exception as error:
         raise damaged(path, type(error).__name__) from error
     tags = {keyword: _tag(dataset, keyword, path) for keyword in _HEADER_TAGS}
@@ -71,11 +103,11 @@ def read_header(path: Path) -> SliceHeader:
         file=path,
         series_uid=str(tags["SeriesInstanceUID"]),
         modality=str(tags["Modality"] or ""),
-        rows=tags["Rows"],
-        columns=tags["Columns"],
-        pixel_spacing_mm=tags["PixelSpacing"],
-        orientation=tags["ImageOrientationPatient"],
-        position_mm=tags["ImagePositionPatient"],
+        rows=_numbers(tags, "Rows", path),
+        columns=_numbers(tags, "Columns", path),
+        pixel_spacing_mm=_numbers(tags, "PixelSpacing", path),
+        orientation=_numbers(tags, "ImageOrientationPatient", path),
+        position_mm=_numbers(tags, "ImagePositionPatient", path),
         multi_frame=many_frames or tags["PerFrameFunctionalGroupsSequence"] is not None,
     )
 
@@ -95,12 +127,14 @@ def read_pixels(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
             compressed without a decoder, of another size or not finite; an unusable rescaling.
     """
     try:
-        dataset = pydicom.dcmread(path)
+        with parsing():
+            dataset = pydicom.dcmread(path)
     except Exception as error:
         raise damaged(path, type(error).__name__) from error
     _require_plain_grey(dataset, path)
     try:
-        stored = np.asarray(dataset.pixel_array)
+        with parsing():
+            stored = np.asarray(dataset.pixel_array)
     except Exception as error:
         raise DataError(
             "pixel data cannot be decoded",
@@ -112,7 +146,9 @@ def read_pixels(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     if stored.shape != (shape[1], shape[0]):
         raise damaged(path, f"pixel array of shape {stored.shape}")
     slope, intercept = _rescale(dataset, path)
-    values = (stored.T.astype(np.float64) * slope + intercept).astype(np.float32)
+    # What float32 cannot hold becomes infinite: refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (stored.T.astype(np.float64) * slope + intercept).astype(np.float32)
     if not np.isfinite(values).all():
         raise damaged(path, f"{int((~np.isfinite(values)).sum())} pixels that are not finite")
     return values
@@ -132,15 +168,32 @@ def damaged(path: Path, got: str) -> DataError:
 def _tag(dataset: pydicom.Dataset, keyword: str, path: Path) -> object:
     """Returns the value, None where absent. Values are parsed, and fail, on access."""
     try:
-        return dataset.get(keyword)
+        with parsing():
+            return dataset.get(keyword)
     except Exception as error:
-        raise DataError(
-            "DICOM tag cannot be read",
-            file=path,
-            got=f"{keyword} that is not of its type",
-            expected=f"a valid {keyword}",
-            do="export the series again from its source",
-        ) from error
+        raise _mistyped(keyword, path) from error
+
+
+def _numbers(tags: dict[str, object], keyword: str, path: Path) -> object:
+    """Returns a number or a list of them, None where absent, and refuses text and long lists."""
+    value = tags[keyword]
+    if value is None or isinstance(value, int | float):
+        return value if value is None else float(value)
+    if isinstance(value, MultiValue) and len(value) <= _LONGEST_VALUE:
+        items = list(value)
+        if all(isinstance(item, int | float) for item in items):
+            return [float(item) for item in items]
+    raise _mistyped(keyword, path)
+
+
+def _mistyped(keyword: str, path: Path) -> DataError:
+    return DataError(
+        "DICOM tag cannot be read",
+        file=path,
+        got=f"{keyword} that is not of its type",
+        expected=f"a valid {keyword}",
+        do="export the series again from its source",
+    )
 
 
 def _require_plain_grey(dataset: pydicom.Dataset, path: Path) -> None:
@@ -151,10 +204,27 @@ def _require_plain_grey(dataset: pydicom.Dataset, path: Path) -> None:
         raise DataError(
             "pixels are not plain grey values",
             file=path,
-            got=f"SamplesPerPixel {samples}, PhotometricInterpretation {photometric}{table}",
+            got=f"SamplesPerPixel {_shown(samples)}, "
+            f"PhotometricInterpretation {_shown(photometric)}{table}",
             expected="1 sample, MONOCHROME2, no modality lookup table",
             do="export or convert the series as MONOCHROME2 grey values",
         )
+    stored, high = _tag(dataset, "BitsStored", path), _tag(dataset, "HighBit", path)
+    if high is not None and (not isinstance(stored, int) or high != stored - 1):
+        raise DataError(  # the decoder would take the lowest bits whatever HighBit says
+            "pixels are not in the lowest bits",
+            file=path,
+            got=f"BitsStored {_shown(stored)}, HighBit {_shown(high)}",
+            expected="a HighBit that is BitsStored - 1",
+            do="export the series again from its source",
+        )
+
+
+def _shown(value: object) -> str:
+    """Returns numbers and terms of the standard as text, and of anything else only that it is."""
+    if isinstance(value, int | float):
+        return f"{float(value):g}"
+    return "missing" if value is None else str(value) if value in _TERMS else "of another kind"
 
 
 def _rescale(dataset: pydicom.Dataset, path: Path) -> tuple[float, float]:
@@ -169,7 +239,7 @@ def _rescale(dataset: pydicom.Dataset, path: Path) -> tuple[float, float]:
         raise DataError(
             "slice has no usable rescaling",
             file=path,
-            got=f"RescaleSlope {slope}, RescaleIntercept {intercept}",
+            got=f"RescaleSlope {_shown(slope)}, RescaleIntercept {_shown(intercept)}",
             expected="two finite numbers, the slope not 0",
             do="export the series again from its source",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 
-from dim_monai.dicom.instance import damaged
+from dim_monai.dicom.instance import damaged, parsing
 
 _PSEUDONYM_DIGITS = 16
 
@@ -36,8 +36,9 @@ def read_origin(path: Path) -> Origin:
     """
     tags = ["PatientID", "Manufacturer", "ManufacturerModelName"]
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        patient, *scanner = (str(dataset.get(tag) or "").strip() for tag in tags)
+        with parsing():
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+            patient, *scanner = (str(dataset.get(tag) or "").strip() for tag in tags)
     except Exception as error:  # as in dim_monai.dicom.instance
         raise damaged(path, type(error).__name__) from error
     words = "".join(c if c.isascii() and c.isalnum() else " " for c in " ".join(scanner)).split()

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from pydicom.uid import SegmentationStorage
 
 from dim_monai.dicom.geometry import LPS_TO_RAS, SeriesGeometry
-from dim_monai.dicom.instance import damaged, sop_class
+from dim_monai.dicom.instance import damaged, parsing, sop_class
 from dim_monai.errors import DataError
 
 GRID_TOLERANCE_VOXELS = 0.1
 """How far a pixel of a segment may lie from a voxel centre of the series: positions rounded by two
 programs differ by 0.01 and less, another grid by up to half a voxel."""
+
+_LAST_NUMBER = 65535
+_LONGEST_MEANING = 64  # characters, by the standard
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,11 @@ def referenced_series(path: Path) -> str:
         DataError: the file cannot be parsed, or names no series or several.
     """
     try:
-        dataset = pydicom.dcmread(
-            path, stop_before_pixels=True, specific_tags=["ReferencedSeriesSequence"]
-        )
-        found = {str(item.SeriesInstanceUID) for item in dataset.ReferencedSeriesSequence}
+        with parsing():
+            dataset = pydicom.dcmread(
+                path, stop_before_pixels=True, specific_tags=["ReferencedSeriesSequence"]
+            )
+            found = {str(item.SeriesInstanceUID) for item in dataset.ReferencedSeriesSequence}
     except AttributeError:
         found = set()
     except Exception as error:
@@ -84,34 +88,42 @@ def read_segments(path: Path, geometry: SeriesGeometry) -> Segments:
             the voxels of the series.
     """
     try:
-        dataset = pydicom.dcmread(path)
-        kind = str(dataset.get("SegmentationType"))
-        frames = np.asarray(dataset.pixel_array, dtype=bool)
-        frames = frames.reshape(-1, *frames.shape[-2:])  # one frame alone comes without its axis
-        meanings = {int(s.SegmentNumber): _meaning(s) for s in dataset.SegmentSequence}
-        shared = dataset.SharedFunctionalGroupsSequence[0]
-        groups = list(dataset.PerFrameFunctionalGroupsSequence)
-        places = [_place(shared, group) for group in groups]
-        numbers = [_segment_number(shared, group) for group in groups]
+        with parsing():
+            dataset = pydicom.dcmread(path)
+            kind = str(dataset.get("SegmentationType"))
+            frames = np.asarray(dataset.pixel_array, dtype=bool)
+            frames = frames.reshape(-1, *frames.shape[-2:])  # one alone comes without its axis
+            meanings = {int(s.SegmentNumber): _meaning(s) for s in dataset.SegmentSequence}
+            shared = dataset.SharedFunctionalGroupsSequence[0]
+            groups = list(dataset.PerFrameFunctionalGroupsSequence)
+            places = [_place(shared, group) for group in groups]
+            numbers = [_segment_number(shared, group) for group in groups]
     except Exception as error:
         raise damaged(path, type(error).__name__) from error
     if kind != "BINARY":
-        raise _refused(path, f"SegmentationType {kind}", "BINARY")
-    if len(frames) != len(groups) or not set(numbers) <= set(meanings) or min(meanings) < 1:
+        got = kind if kind in ("FRACTIONAL", "LABELMAP") else "of another kind"
+        raise _refused(path, f"SegmentationType {got}", "BINARY")
+    if len(frames) != len(groups) or not set(numbers) <= set(meanings):
         raise damaged(path, "frames that fit no segment")
-    segments = {n: np.zeros(geometry.shape, dtype=bool) for n in sorted(meanings)}
+    if not meanings or min(meanings) < 1 or max(meanings) > _LAST_NUMBER:
+        raise damaged(path, f"segment numbers that are not 1 to {_LAST_NUMBER}")
+    parts: dict[int, list[NDArray[np.intp]]] = {number: [] for number in numbers}
     for frame, place, number in zip(frames, places, numbers, strict=True):
-        segments[number][_voxels(frame, place, geometry, path)] = True
+        parts[number].append(_voxels(frame, place, geometry, path))
+    segments = {number: np.unique(np.concatenate(found)) for number, found in parts.items()}
     label = np.zeros(geometry.shape, dtype=np.uint8 if max(meanings) <= 255 else np.uint16)
-    by_size = sorted(segments, key=lambda n: (-segments[n].sum(), -n))
-    for number in by_size:
-        label[segments[number]] = number
-    depth = np.sum([*segments.values()], axis=0)
+    depth = np.zeros(geometry.shape, dtype=np.uint16)
+    for number in sorted(segments, key=lambda n: (-len(segments[n]), -n)):
+        label.flat[segments[number]] = number
+        depth.flat[segments[number]] += 1
     return Segments(label, meanings, overlap=int((depth > 1).sum()))
 
 
 def _meaning(segment: pydicom.Dataset) -> str:
-    return str(segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning)
+    meaning = str(segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning)
+    if not meaning.isprintable() or len(meaning) > _LONGEST_MEANING:
+        raise ValueError("the meaning of a code is a short text")
+    return meaning
 
 
 def _segment_number(shared: pydicom.Dataset, group: pydicom.Dataset) -> int:
@@ -141,18 +153,22 @@ def _group(shared: pydicom.Dataset, group: pydicom.Dataset, keyword: str) -> Any
 
 def _voxels(
     frame: NDArray[np.bool_], place: NDArray[np.float64], geometry: SeriesGeometry, path: Path
-) -> tuple[NDArray[np.intp], ...]:
-    """Returns the indices (i, j, k) of the voxels at the set pixels of one frame."""
+) -> NDArray[np.intp]:
+    """Returns the indices into the flat volume of the voxels at the set pixels of one frame."""
     pixels = np.argwhere(frame)
     homogeneous = np.c_[pixels, np.zeros(len(pixels)), np.ones(len(pixels))]
-    points_mm = homogeneous @ place
     inverse = np.linalg.inv(geometry.affine_ras)
-    index = points_mm @ inverse[:3, :3].T + inverse[:3, 3]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite lies in no voxel
+        points_mm = homogeneous @ place
+        index = points_mm @ inverse[:3, :3].T + inverse[:3, 3]
     nearest = np.rint(index)
     inside = (nearest >= 0) & (nearest < geometry.shape)
     if not inside.all() or (np.abs(index - nearest) > GRID_TOLERANCE_VOXELS).any():
         raise _refused(path, "pixels beside the voxels of its series", "the grid of the series")
-    return tuple(nearest.astype(np.intp).T)
+    flat = np.ravel_multi_index(tuple(nearest.astype(np.intp).T), geometry.shape)
+    if len(np.unique(flat)) < len(flat):  # a spacing of 0, or a direction
+        raise _refused(path, "several pixels of a frame in one voxel", "the grid of the series")
+    return np.asarray(flat, dtype=np.intp)
 
 
 def _refused(path: Path, got: str, expected: str) -> DataError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,8 +48,13 @@ class Series:
     paths: tuple[Path, ...]
 
     def __str__(self) -> str:
-        """Returns a description without patient data: modality, end of the UID, number of files."""
-        return f"{self.modality or 'unknown'} ...{self.uid[-_UID_TAIL:]} ({len(self.paths)} files)"
+        """Returns a description without patient data: modality, end of the UID, number of files.
+
+        Text that is neither a modality nor a UID is left out.
+        """
+        known = re.fullmatch("[A-Z]{2,16}", self.modality) is not None
+        tail = self.uid[-_UID_TAIL:] if set(self.uid) <= set("0123456789.") else "no UID"
+        return f"{self.modality if known else 'unknown'} ...{tail} ({len(self.paths)} files)"
 
 
 def read_headers(folder: str | os.PathLike[str]) -> list[SliceHeader]:
@@ -124,8 +130,11 @@ def read_series(
         )
     geometry = prove_geometry(headers)
     paths = tuple(headers[n].file for n in geometry.order)
+    # Room for all slices only once the first has proved to be as large as its header says.
+    first = read_pixels(paths[0], geometry.shape[:2])
     volume = np.empty(geometry.shape, dtype=np.float32)
-    for k, path in enumerate(paths):
+    volume[:, :, 0] = first
+    for k, path in enumerate(paths[1:], start=1):
         volume[:, :, k] = read_pixels(path, geometry.shape[:2])
     return volume, geometry.affine_ras, Series(folder, found[0].uid, found[0].modality, paths)
 

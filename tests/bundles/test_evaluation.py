@@ -23,9 +23,13 @@ def test_training_that_asks_for_the_test_cases_stops(
 ) -> None:
     places = {"dataset_dir": str(dataset), "output_dir": str(tmp_path)}
     wish = {setting: "$list(@training_data.test)"}
-    with pytest.raises(RuntimeError) as caught:
+
+    def read() -> None:
         workflow = start(bundle, "train.yaml", **example.tiny, **places, **wish)
         workflow.parser.get_parsed_content(setting)
+
+    with pytest.raises(RuntimeError) as caught:
+        read()
     assert isinstance(caught.value.__cause__, DataError)
     assert "cannot be opened in training" in str(caught.value.__cause__)
 
