@@ -268,7 +268,8 @@ def _affine(path: Path, header: Any, shape: tuple[int, ...]) -> NDArray[np.float
     if header["pixdim"][0] == 0:
         header["pixdim"][0] = 1  # what the standard takes a missing handedness for
     try:
-        qform, _ = header.get_qform(coded=True)
+        with np.errstate(all="ignore"):  # an infinite voxel size is refused below
+            qform, _ = header.get_qform(coded=True)
     except Exception as error:  # an impossible quaternion or a negative voxel size
         got, expected = "numbers that cannot be read as one", "a rotation and voxel sizes above 0"
         raise _refused(path, "an unusable qform", got, expected) from error

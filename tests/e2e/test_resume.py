@@ -20,11 +20,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Sends itself a signal in the middle of a step. SIGKILL ends it without a word, as a power
 # cut or the kernel does; SIGINT is a person's Ctrl-C.
 KILLED = """
-import json, os, sys
+import json, os, signal, sys
 from monai.engines.utils import IterationEvents
 from pathlib import Path
 from tests.bundles.examples import start
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 bundle, step, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 settings = json.loads(sys.argv[4])
 workflow = start(bundle, "train.yaml", **settings)

@@ -71,12 +71,18 @@ def outcome(read: Callable[[], Result], file: Path, *, reserves: bool = False) -
         except DimError as error:
             result = error
     assert time.process_time() - start < SECONDS
-    assert [str(warning.message) for warning in warned] == []
+    said = [str(w.message) for w in warned if not _is_of_others(w, file)]
+    assert not said, said
     assert [record.getMessage() for record in logged] == []
     if isinstance(result, DimError):
         require_plain(result, file)
         assert reserves or "MemoryError" not in str(result)
     return result
+
+
+def _is_of_others(warning: warnings.WarningMessage, file: Path) -> bool:
+    """Tell what earlier tests left open: the collector may find it during any later one."""
+    return warning.category is ResourceWarning and str(file) not in str(warning.message)
 
 
 def require_plain(error: DimError, file: Path) -> None:
