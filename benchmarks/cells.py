@@ -1,0 +1,217 @@
+"""What the measurements of trainings share: cells of one training each, and tables of them.
+
+A cell is one training and one evaluation by a bundle's own commands. Its rows are added to a CSV
+file when it is done, and a cell that has rows there is not run again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+METHODS = ("supervised", "mean_teacher", "midss", "no_sharpness", "no_divergence", "dim")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a cell leaves, as long as its folder is there.
+
+    Attributes:
+        model: weights of the deployed network.
+        scores: rows of the test cases in ``metrics.csv``.
+        minutes: that the training took.
+        peak_gb: memory of the training.
+    """
+
+    model: Path
+    scores: list[dict[str, str]]
+    minutes: float
+    peak_gb: float
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """The last two as columns of a table."""
+        return {"minutes": round(self.minutes, 2), "peak_gb": round(self.peak_gb, 2)}
+
+
+def draw(cases: Sequence[str], count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Return ``count`` cases drawn by ``seed`` and the others."""
+    order = random.Random(seed).sample(list(cases), len(cases))  # noqa: S311
+    return order[:count], order[count:]
+
+
+@contextmanager
+def train_and_evaluate(
+    configs: Path, method: str, tasks: Sequence[str], lists: dict[str, Any], **settings: object
+) -> Iterator[Trained]:
+    """Train a method of a bundle on a data list, and score its test list.
+
+    Args:
+        configs: the bundle's folder of configs.
+        method: name of an overlay, or "dim", which needs none.
+        tasks: names of further overlays.
+        lists: content of ``datalist.json``.
+        settings: overrides, of the evaluation, too.
+    """
+    files = [configs / f"{name}.yaml" for name in ("train", *tasks)]
+    files += [configs / "methods" / f"{method}.yaml"] if method != "dim" else []
+    with tempfile.TemporaryDirectory() as folder:
+        dataset, output = Path(folder, "data"), Path(folder, "out")
+        dataset.mkdir()
+        (dataset / "datalist.json").write_text(json.dumps(lists), encoding="utf-8")
+        places = {
+            "dataset_dir": dataset,
+            "output_dir": output,
+            "model_file": output / "model.pt",
+        }
+        start = time.perf_counter()
+        peak_gb = call(bundle_command("training", files, **places, **settings))
+        minutes = (time.perf_counter() - start) / 60
+        call(bundle_command("", [*files, configs / "evaluate.yaml"], **places, **settings))
+        rows = read_rows(output / "metrics.csv")
+        scores = [row for row in rows if row["split"] == "test"]
+        yield Trained(output / "model.pt", scores, minutes, peak_gb)
+
+
+def bundle_command(run_id: str, configs: Iterable[Path], **overrides: object) -> list[str]:
+    """Return the command line of one bundle run."""
+    files = [str(config) for config in configs]
+    command = [sys.executable, "-m", "monai.bundle", "run"]
+    command += [run_id] if run_id else []
+    command += ["--config_file", files[0] if len(files) == 1 else str(files)]
+    for key, value in overrides.items():
+        command += [f"--{key}", str(value)]
+    return command
+
+
+def call(command: list[str]) -> float:
+    """Run a command to its end and return its peak memory in GB."""
+    with tempfile.TemporaryDirectory() as folder:
+        peak, log = Path(folder, "peak"), Path(folder, "log")
+        with log.open("w") as output:
+            # A process begins with the peak of the one that starts it: here of a small one.
+            done = subprocess.run(  # noqa: S603
+                [sys.executable, "-c", _MEASURED, str(peak), *command],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{log.read_text()[-4000:]}")
+        return int(peak.read_text()) / 2**20
+
+
+_MEASURED = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
+
+
+def test_data(error: Callable[[str], Any]) -> Path:
+    """Return the folder of the real images, or call ``error`` with a sentence."""
+    if "DIM_TEST_DATA" not in os.environ:
+        error("DIM_TEST_DATA is not set: it names the folder of the real images")
+    return Path(os.environ["DIM_TEST_DATA"]).resolve()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, none if there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run_missing(
+    path: Path,
+    columns: Sequence[str],
+    cells: Iterable[dict[str, object]],
+    run: Callable[..., list[dict[str, Any]]],
+) -> None:
+    """Run the cells that have no rows in a CSV file, and add theirs.
+
+    Args:
+        path: the file.
+        columns: of the file, those that name a cell first.
+        cells: names and values of those columns, as keywords of ``run``.
+        run: returns the rows of a cell.
+    """
+    for cell in cells:
+        names = {name: str(value) for name, value in cell.items()}
+        if any(names.items() <= row.items() for row in read_rows(path)):
+            continue
+        rows = [{**cell, **row} for row in run(**cell)]
+        new = not path.is_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+        sys.stdout.write(f"{', '.join(names.values())}: done\n")
+        sys.stdout.flush()
+
+
+def dice_of(rows: Iterable[dict[str, str]], unit: str = "case") -> dict[tuple[int, str], float]:
+    """Return the mean Dice of each seed and case, or whatever else column ``unit`` names."""
+    found: dict[tuple[int, str], list[float]] = {}
+    for row in rows:
+        key = int(row["seed"]), f"{row['domain']}/{row[unit]}"
+        found.setdefault(key, []).append(float(row["dice"]))
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def mean_and_spread(rows: Sequence[dict[str, str]]) -> str:
+    """Return the mean Dice and, of several seeds, the standard deviation of theirs."""
+    seeds = sorted({row["seed"] for row in rows})
+    means = [np.mean([float(r["dice"]) for r in rows if r["seed"] == seed]) for seed in seeds]
+    spread = f" ± {np.std(means, ddof=1):.3f}" if len(seeds) > 1 else ""
+    return f"{np.mean(means):.3f}{spread}"
+
+
+def difference(
+    rows: Sequence[dict[str, str]], baseline: Sequence[dict[str, str]], unit: str = "case"
+) -> str:
+    """Return the mean difference in Dice with its interval; nothing without a baseline."""
+    if not baseline:
+        return ""
+    mean, low, high = paired_interval(dice_of(rows, unit), dice_of(baseline, unit))
+    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def paired_interval(a: dict[Any, float], b: dict[Any, float]) -> tuple[float, float, float]:
+    """Return the mean of a - b over common (seed, case) and its 95 % bootstrap interval.
+
+    Seeds and cases are resampled independently, since a case is hard or easy for every seed and a
+    labelled case good or bad for every other.
+    """
+    common = sorted(a.keys() & b.keys())
+    seeds = sorted({seed for seed, _ in common})
+    cases = {seed: [case for s, case in common if s == seed] for seed in seeds}
+    generator = np.random.default_rng(0)
+    means = []
+    for _ in range(4000):
+        drawn = generator.choice(seeds, len(seeds))
+        place = generator.random(max(len(c) for c in cases.values()))
+        pairs = [(s, cases[s][int(u * len(cases[s]))]) for s in drawn for u in place]
+        means.append(np.mean([a[pair] - b[pair] for pair in pairs]))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(np.mean([a[k] - b[k] for k in common])), float(low), float(high)
