@@ -288,7 +288,8 @@ def _require_invertible(path: Path, name: str, affine: NDArray[np.float64]) -> N
     with np.errstate(all="ignore"):  # numbers too large to be squared fail the comparison
         edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
         volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
-    if not volume > MIN_VOLUME_RATIO * edges_mm.prod() > 0:
+        is_usable = bool(volume > MIN_VOLUME_RATIO * edges_mm.prod() > 0)
+    if not is_usable:
         raise _refused(path, f"an unusable {name}", affine.tolist(), "a finite, invertible affine")
 
 
@@ -298,8 +299,9 @@ def _require_agreement(
     # Two affine maps differ most at a corner of the grid.
     last = np.subtract(shape, 1)
     corners = np.array([[*(last * corner), 1] for corner in np.ndindex(2, 2, 2)])
-    apart_mm = float(np.linalg.norm(corners @ (sform - qform)[:3].T, axis=1).max())
-    tolerance_mm = FORM_TOLERANCE * float(np.linalg.norm(sform[:3, :3], axis=0).min())
+    with np.errstate(all="ignore"):  # as above
+        apart_mm = float(np.linalg.norm(corners @ (sform - qform)[:3].T, axis=1).max())
+        tolerance_mm = FORM_TOLERANCE * float(np.linalg.norm(sform[:3, :3], axis=0).min())
     if not apart_mm <= tolerance_mm:
         raise DataError(
             "NIfTI qform and sform contradict each other",
