@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 import subprocess
@@ -15,16 +16,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from dim_monai.errors import DimError
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 METHODS = ("supervised", "mean_teacher", "midss", "no_sharpness", "no_divergence", "dim")
+MODEL = "model.pt"
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,21 @@ class Trained:
     """What a cell leaves, as long as its folder is there.
 
     Attributes:
-        model: weights of the deployed network.
+        output: folder of the run.
         scores: rows of the test cases in ``metrics.csv``.
         minutes: that the training took.
         peak_gb: memory of the training.
     """
 
-    model: Path
+    output: Path
     scores: list[dict[str, str]]
     minutes: float
     peak_gb: float
+
+    @property
+    def model(self) -> Path:
+        """Weights of the deployed network."""
+        return self.output / MODEL
 
     @property
     def cost(self) -> dict[str, float]:
@@ -68,8 +79,7 @@ def train_and_evaluate(
         lists: content of ``datalist.json``.
         settings: overrides, of the evaluation, too.
     """
-    files = [configs / f"{name}.yaml" for name in ("train", *tasks)]
-    files += [configs / "methods" / f"{method}.yaml"] if method != "dim" else []
+    files = config_files(configs, method, tasks)
     with tempfile.TemporaryDirectory() as folder:
         dataset, output = Path(folder, "data"), Path(folder, "out")
         dataset.mkdir()
@@ -77,7 +87,7 @@ def train_and_evaluate(
         places = {
             "dataset_dir": dataset,
             "output_dir": output,
-            "model_file": output / "model.pt",
+            "model_file": output / MODEL,
         }
         start = time.perf_counter()
         peak_gb = call(bundle_command("training", files, **places, **settings))
@@ -85,7 +95,13 @@ def train_and_evaluate(
         call(bundle_command("", [*files, configs / "evaluate.yaml"], **places, **settings))
         rows = read_rows(output / "metrics.csv")
         scores = [row for row in rows if row["split"] == "test"]
-        yield Trained(output / "model.pt", scores, minutes, peak_gb)
+        yield Trained(output, scores, minutes, peak_gb)
+
+
+def config_files(configs: Path, method: str, tasks: Sequence[str]) -> list[Path]:
+    """Return the config files of a training, in the order in which they are merged."""
+    files = [configs / f"{name}.yaml" for name in ("train", *tasks)]
+    return files + ([configs / "methods" / f"{method}.yaml"] if method != "dim" else [])
 
 
 def bundle_command(run_id: str, configs: Iterable[Path], **overrides: object) -> list[str]:
@@ -132,6 +148,21 @@ def test_data(error: Callable[[str], Any]) -> Path:
     return Path(os.environ["DIM_TEST_DATA"]).resolve()
 
 
+def photograph(folder: Path, case: str, *, label: bool, **names: str) -> dict[str, str]:
+    """Return the entry of a data list for a case of a folder with ``image`` and ``mask``.
+
+    Args:
+        folder: of both.
+        case: name of the files.
+        label: whether the mask is shown to the training or the evaluation.
+        names: further keys of the entry.
+    """
+    files = {"image": str(folder / "image" / f"{case}.jpg")}
+    if label:
+        files["label"] = str(folder / "mask" / f"{case}.png")
+    return {**files, **names, "case": case}
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file, none if there is no file."""
     if not path.is_file():
@@ -145,29 +176,68 @@ def run_missing(
     columns: Sequence[str],
     cells: Iterable[dict[str, object]],
     run: Callable[..., list[dict[str, Any]]],
+    *,
+    jobs: int = 1,
+    budget_minutes: float = math.inf,
 ) -> None:
     """Run the cells that have no rows in a CSV file, and add theirs.
+
+    A cell that fails keeps no other from running.
 
     Args:
         path: the file.
         columns: of the file, those that name a cell first.
         cells: names and values of those columns, as keywords of ``run``.
         run: returns the rows of a cell.
+        jobs: cells that run at a time.
+        budget_minutes: no cell begins later than this.
+
+    Raises:
+        RuntimeError: some cells failed; it says which, and why.
     """
-    for cell in cells:
+    start, failed, writing = time.monotonic(), [], Lock()
+
+    def run_one(cell: dict[str, object]) -> None:
         names = {name: str(value) for name, value in cell.items()}
-        if any(names.items() <= row.items() for row in read_rows(path)):
-            continue
-        rows = [{**cell, **row} for row in run(**cell)]
-        new = not path.is_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
-        sys.stdout.write(f"{', '.join(names.values())}: done\n")
-        sys.stdout.flush()
+        title = ", ".join(names.values())
+        if time.monotonic() - start > 60 * budget_minutes:
+            return
+        with writing:
+            if any(names.items() <= row.items() for row in read_rows(path)):
+                return
+        try:
+            rows = [{**cell, **row} for row in run(**cell)]
+        except (RuntimeError, DimError) as error:
+            failed.append(f"{title}: {error}")
+            return
+        with writing:
+            add_rows(path, columns, rows)
+            sys.stdout.write(f"{title}: done\n")
+            sys.stdout.flush()
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run_one, cells))
+    if failed:
+        raise RuntimeError("\n\n".join(failed))
+
+
+def add_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Add rows to a CSV file, which is begun if there is none."""
+    new = not path.is_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def show(table: Sequence[str], path: Path | None) -> None:
+    """Print the lines of a table and, if there is a path, write them there."""
+    content = "\n".join([*table, ""])
+    sys.stdout.write(content)
+    if path:
+        path.write_text(content, encoding="utf-8")
 
 
 def dice_of(rows: Iterable[dict[str, str]], unit: str = "case") -> dict[tuple[int, str], float]:
@@ -180,7 +250,9 @@ def dice_of(rows: Iterable[dict[str, str]], unit: str = "case") -> dict[tuple[in
 
 
 def mean_and_spread(rows: Sequence[dict[str, str]]) -> str:
-    """Return the mean Dice and, of several seeds, the standard deviation of theirs."""
+    """Return the mean Dice and, of several seeds, the standard deviation of theirs; "-" of none."""
+    if not rows:
+        return "-"
     seeds = sorted({row["seed"] for row in rows})
     means = [np.mean([float(r["dice"]) for r in rows if r["seed"] == seed]) for seed in seeds]
     spread = f" ± {np.std(means, ddof=1):.3f}" if len(seeds) > 1 else ""
@@ -190,10 +262,13 @@ def mean_and_spread(rows: Sequence[dict[str, str]]) -> str:
 def difference(
     rows: Sequence[dict[str, str]], baseline: Sequence[dict[str, str]], unit: str = "case"
 ) -> str:
-    """Return the mean difference in Dice with its interval; nothing without a baseline."""
-    if not baseline:
-        return ""
-    mean, low, high = paired_interval(dice_of(rows, unit), dice_of(baseline, unit))
+    """Return the mean difference in Dice with its interval; nothing where nothing is common."""
+    a, b = dice_of(rows, unit), dice_of(baseline, unit)
+    return with_interval(*paired_interval(a, b)) if a.keys() & b.keys() else ""
+
+
+def with_interval(mean: float, low: float, high: float) -> str:
+    """Return a difference as it stands in a table."""
     return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
@@ -205,13 +280,15 @@ def paired_interval(a: dict[Any, float], b: dict[Any, float]) -> tuple[float, fl
     """
     common = sorted(a.keys() & b.keys())
     seeds = sorted({seed for seed, _ in common})
-    cases = {seed: [case for s, case in common if s == seed] for seed in seeds}
+    differences = {
+        seed: np.array([a[pair] - b[pair] for pair in common if pair[0] == seed]) for seed in seeds
+    }
     generator = np.random.default_rng(0)
     means = []
     for _ in range(4000):
         drawn = generator.choice(seeds, len(seeds))
-        place = generator.random(max(len(c) for c in cases.values()))
-        pairs = [(s, cases[s][int(u * len(cases[s]))]) for s in drawn for u in place]
-        means.append(np.mean([a[pair] - b[pair] for pair in pairs]))
+        place = generator.random(max(len(values) for values in differences.values()))
+        of_seed = [differences[seed] for seed in drawn]
+        means.append(np.mean([values[(place * len(values)).astype(int)] for values in of_seed]))
     low, high = np.percentile(means, [2.5, 97.5])
     return float(np.mean([a[k] - b[k] for k in common])), float(low), float(high)

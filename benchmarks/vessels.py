@@ -22,7 +22,6 @@ another draw of labels.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,10 @@ from cells import (
     difference,
     draw,
     mean_and_spread,
+    photograph,
     read_rows,
     run_missing,
+    show,
     test_data,
     train_and_evaluate,
 )
@@ -85,10 +86,8 @@ def split(data: Path, source: str, labels: int, seed: int) -> dict[str, list[dic
 
 
 def _entry(data: Path, domain: str, case: str, label: bool) -> dict[str, str]:
-    files = {"image": str(data / domain / "image" / f"{case}.jpg")}
-    if label:
-        files["label"] = str(data / domain / "mask" / f"{case}.png")
-    return {**files, "domain": domain, "case": case, "patient": f"{domain}/{person(domain, case)}"}
+    patient = f"{domain}/{person(domain, case)}"
+    return photograph(data / domain, case, label=label, domain=domain, patient=patient)
 
 
 def run_cell(
@@ -149,14 +148,11 @@ def main() -> None:
     run.add_argument("--steps", type=int, default=200, help=f"a multiple of {EPOCHS}")
     run.add_argument("--methods", nargs="+", choices=METHODS, default=["supervised", "dim"])
     run.add_argument("--seeds", type=int, nargs="+", default=[0])
-    show = commands.add_parser("table", help="print the table")
-    show.add_argument("--write", action="store_true", help="write it beside the CSV file, too")
+    shown = commands.add_parser("table", help="print the table")
+    shown.add_argument("--write", action="store_true", help="write it beside the CSV file, too")
     options = parser.parse_args()
     if options.command == "table":
-        content = "\n".join([*table(read_rows(CSV)), ""])
-        sys.stdout.write(content)
-        if options.write:
-            TABLE.write_text(content, encoding="utf-8")
+        show(table(read_rows(CSV)), TABLE if options.write else None)
         return
     if options.steps % EPOCHS:
         parser.error(f"--steps {options.steps} is no multiple of {EPOCHS}")
