@@ -74,8 +74,21 @@ def _as_file(descriptor: int, mode: str) -> IO[Any]:
     return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
 
 
+def remove(first: Path, *others: Path) -> None:
+    """Remove files of one folder that may be missing; on return they are gone from the disk, too.
+
+    What is written after that is never found beside them, not even after a power cut.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for path in (first, *others):
+        path.unlink(missing_ok=True)
+    _sync_folder(first.parent)
+
+
 def _sync_folder(folder: Path) -> None:
-    """Put the rename itself on disk; systems that cannot open a folder have no such step."""
+    """Put names that changed on disk; systems that cannot open a folder have no such step."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

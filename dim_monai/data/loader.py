@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from dim_monai import distributed
+from dim_monai.data.workers import WorkerNotes
 from dim_monai.errors import DataError
 from dim_monai.streams import stream_generator, stream_seed
 
@@ -53,7 +54,8 @@ class TwoStreamLoader(DataLoader[Any]):
         world_size: number of processes; None asks the process group.
 
     Raises:
-        DataError: no labelled item.
+        DataError: no labelled item. While it is iterated: a loader process died; names the case,
+            where the dataset knows it (``case_of``).
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class TwoStreamLoader(DataLoader[Any]):
         lengths = {name: len(items) for name, items in streams.items()}  # type: ignore[arg-type]
         self.steps = _StepSampler(lengths, sizes, seed, rank, world_size)
         self.steps_per_epoch = steps_per_epoch
+        self.streams = streams
+        self._notes = WorkerNotes(num_workers)
         super().__init__(
-            _Views(streams, weak, strong),
+            _Views(streams, weak, strong, self._notes),
             batch_sampler=self.steps,
             collate_fn=_collate,
             num_workers=num_workers,
@@ -93,6 +97,39 @@ class TwoStreamLoader(DataLoader[Any]):
     def __len__(self) -> int:
         """Return the steps of one epoch; iteration itself does not end."""
         return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # PyTorch's, with our error
+        """Return an endless iterator over the batches from the first step on."""
+        self._notes.clear()
+        return self._explained(super().__iter__())
+
+    def raise_if_a_worker_died(self, error: Exception) -> None:
+        """Say at which case a loader process died, if that is what ``error`` is about.
+
+        PyTorch tells of a death from the handler of a signal, so in whatever the training is doing
+        at that moment: whoever catches an error there asks here what it means.
+
+        Raises:
+            DataError: a loader process died at a case.
+        """
+        found = self._notes.of_the_dead(error)
+        if found is None:
+            return
+        stream, item = list(self.streams)[found[0]], found[1]
+        case_of = getattr(self.streams[stream], "case_of", None)
+        raise DataError(
+            "a loader process died while it prepared a case",
+            file=f"item {item} of the {stream} ones" if case_of is None else case_of(item),
+            do="often the memory was full: use fewer processes (--train#dataloader#num_workers 0 "
+            "is none), then start again",
+        ) from error
+
+    def _explained(self, batches: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from batches
+        except (RuntimeError, OSError, EOFError) as error:
+            self.raise_if_a_worker_died(error)
+            raise
 
     def start_at(self, step: int) -> None:
         """Make the next iteration begin with the batch of ``step`` (0 is the first)."""
@@ -138,17 +175,25 @@ class _StepSampler(Sampler[list[Draw]]):
 class _Views(Dataset[tuple[str, dict[str, Tensor]]]):
     """Turns a draw into the weak and the strong view of its item."""
 
-    def __init__(self, streams: dict[str, Dataset[Item]], weak: Compose, strong: Compose) -> None:
-        self.streams, self.weak, self.strong = streams, weak, strong
+    def __init__(
+        self, streams: dict[str, Dataset[Item]], weak: Compose, strong: Compose, notes: WorkerNotes
+    ) -> None:
+        self.streams, self.weak, self.strong, self.notes = streams, weak, strong, notes
 
     def __getitem__(self, draw: Draw) -> tuple[str, dict[str, Tensor]]:
+        self.notes.begin(list(self.streams).index(draw.stream), draw.item)
+        views = self._views(draw)
+        self.notes.end()
+        return draw.stream, views
+
+    def _views(self, draw: Draw) -> dict[str, Tensor]:
         _reseed(draw.seed, self.weak, self.strong)
         weak = _apply(self.weak, dict(self.streams[draw.stream][draw.item]))
         strong = _apply(self.strong, {"strong": weak["image"].clone()})
         views = {"weak": _tensor(weak["image"]), "strong": _tensor(strong["strong"])}
         if "label" in weak:
             views["label"] = _tensor(weak["label"]).long()
-        return draw.stream, views
+        return views
 
 
 def _reseed(seed: int, *transforms: Compose) -> None:

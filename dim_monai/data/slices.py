@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.data import CacheDataset, MetaTensor
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from dim_monai.errors import DataError, DimError
 
 
 class SliceDataset(Dataset[dict[str, Tensor]]):
@@ -26,6 +28,9 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
             and for photographs.
         num_workers: threads that read volumes; two keep two cores busy with decompression.
         progress: show a bar while reading.
+
+    Raises:
+        DataError: a case cannot be read or preprocessed; names it.
     """
 
     def __init__(
@@ -38,7 +43,7 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
         progress: bool = True,
     ) -> None:
         self.data = list(data)
-        volumes = CacheDataset(
+        volumes = _Cases(
             [dict(entry) for entry in data], transform, num_workers=num_workers, progress=progress
         )
         keys = ("image", "label")
@@ -57,6 +62,10 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
         """Return the number of slices (or whole cases)."""
         return len(self.index)
 
+    def case_of(self, item: int) -> str:
+        """Return the image that an item was taken from."""
+        return str(self.data[self.index[item][0]].get("image"))
+
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         """Return one slice (or whole case) as views of the cached tensors."""
         case, position = self.index[item]
@@ -65,6 +74,31 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
             return dict(volume)
         axis = self.slice_axis + 1
         return {key: value.select(axis, position) for key, value in volume.items()}
+
+
+class _Cases(CacheDataset):
+    """Names the case that one of its threads could not prepare."""
+
+    def _load_cache_item(self, idx: int) -> Any:
+        try:
+            return super()._load_cache_item(idx)
+        except Exception as error:  # of any transform, wrapped by MONAI
+            causes = list(_chain(error))
+            if any(isinstance(cause, DimError) for cause in causes):
+                raise  # it names the case itself
+            raise DataError(
+                "the case cannot be prepared",
+                file=self.data[idx].get("image"),
+                got=f"{type(causes[-1]).__name__}: {causes[-1]}".removesuffix(": "),
+                do="if the memory is full, make room or train on fewer cases; else see whether "
+                "the case is what dim-monai check takes for sound",
+            ) from error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _positions(image: Tensor, slice_axis: int | None) -> int:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from dim_monai.errors import CheckpointError
+from dim_monai.model_files import read_model
 
 logger = logging.getLogger(__name__)
-
-_EXPECTED = "tensors by name, as a training writes them"
 
 
 def require_model(model_file: str, network: nn.Module) -> None:
     """Refuse to go on without weights that fit ``network``; load nothing into it.
 
     Args:
-        model_file: a bare state dict, as the training writes it.
+        model_file: a bare state dict, as the training writes it: ``*.pt`` or ``*.safetensors``.
         network: what the weights are for.
 
     Raises:
-        CheckpointError: the file is missing, unreadable or holds anything but tensors, or their
-            names and shapes are not those of the network; the first difference is named.
+        CheckpointError: the file is missing, unreadable, not the one that the hash beside it was
+            taken of, or holds anything but tensors; or their names and shapes are not those of the
+            network, and the first difference is named.
     """
     _read_fitting(model_file, network, "train one first, or name one with --model_file")
 
@@ -58,7 +57,7 @@ def start_from(model_file: str | None, network: nn.Module) -> None:
 def _read_fitting(model_file: str, network: nn.Module, do_without: str) -> dict[str, Tensor]:
     if not Path(model_file).is_file():
         raise CheckpointError("no model", file=model_file, do=do_without)
-    weights = _read(model_file)
+    weights = read_model(model_file)
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name in {**wanted, **found}:
@@ -71,33 +70,3 @@ def _read_fitting(model_file: str, network: nn.Module, do_without: str) -> dict[
                 do="use the overlay and the network settings it was trained with",
             )
     return weights
-
-
-def _read(model_file: str) -> dict[str, Tensor]:
-    try:
-        content = torch.load(model_file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise CheckpointError(
-            "the model cannot be read",
-            file=model_file,
-            got=type(error).__name__,
-            expected=_EXPECTED,
-            do="copy it again, or name the model.pt of a training with --model_file",
-        ) from error
-    if wrong := _what_is_no_tensor(content):
-        raise CheckpointError(
-            "the model does not hold weights alone",
-            file=model_file,
-            got=wrong,
-            expected=_EXPECTED,
-            do="name the model.pt of a training with --model_file",
-        )
-    weights: dict[str, Tensor] = content
-    return weights
-
-
-def _what_is_no_tensor(content: object) -> str | None:
-    if not isinstance(content, dict):
-        return type(content).__name__
-    others = (f"{k}: {type(v).__name__}" for k, v in content.items() if not isinstance(v, Tensor))
-    return next(others, None)

@@ -4,6 +4,7 @@ from dim_monai.handlers.case_scores import CaseScores
 from dim_monai.handlers.f_divergence import FDivergence
 from dim_monai.handlers.gradient_shares import GradientShares
 from dim_monai.handlers.keep_networks import KeepNetworks
+from dim_monai.handlers.load_model import LoadModel
 from dim_monai.handlers.pseudo_label_quality import PseudoLabelQuality
 from dim_monai.handlers.run_checkpoint import RunCheckpoint
 from dim_monai.handlers.sharpness_aware import SharpnessAware
@@ -17,6 +18,7 @@ __all__ = [
     "FDivergence",
     "GradientShares",
     "KeepNetworks",
+    "LoadModel",
     "PseudoLabelQuality",
     "RunCheckpoint",
     "SharpnessAware",

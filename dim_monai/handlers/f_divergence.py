@@ -49,6 +49,7 @@ class FDivergence:
     **A batch is no population.** Two draws of a few slices differ in how much organ they show, and
     a divergence between them punishes that. In closed form each side is therefore a running mean
     over steps, ``memory`` of the past and the rest of this step, whose part alone has a gradient.
+    With several ranks the past is the mean of theirs.
 
     With ``estimator="variational"`` the divergence of predictions (log-odds) or features is the
     bound of Nguyen et al. (IEEE Trans. Inf. Theory 2010, as in f-DAL: Acuna et al., ICML 2021),
@@ -184,10 +185,13 @@ class FDivergence:
         if side in self._past:
             present = self.memory * self._past[side] + (1 - self.memory) * present
         # The first pass of a step is remembered, not the one at perturbed weights.
-        self._present.setdefault(side, present.detach())
+        self._present.setdefault(side, present.detach().clone())
         return present
 
     def _remember(self) -> None:
+        # The mean over ranks is nearer to the population than any rank's, and the same past
+        # everywhere is what one checkpoint can hold.
+        average_tensors(list(self._present.values()))
         # One step that is not finite must not stay in the mean for the rest of the run.
         self._past |= {k: v for k, v in self._present.items() if all_finite(v.sum())}
         self._present = {}

@@ -33,6 +33,9 @@ class RunCheckpoint:
 
     A checkpoint is written after every epoch and every ``interval`` steps, never in the middle of a
     step and never because of an exception: weights that a second pass has moved are in no file.
+    A SIGTERM ends the process at once, as it does without us: there is nothing to do on the way
+    out, and a rank that waits for another could not do it. With several ranks the first one writes,
+    and all go on from that: what a rank remembers of its own must be the same on all of them.
     When the training completes there is nothing to go on with, and its checkpoints are removed.
 
     To be attached after every handler that has a state.

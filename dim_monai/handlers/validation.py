@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import ValidationHandler as MonaiValidationHandler
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from dim_monai.distributed import rank
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.files import atomic_write
+from dim_monai.handlers.weights_digest import weights_digest
+from dim_monai.model_files import save_model
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class DeployBest:
 
     After each validation the candidates' mean Dice (``<name>_dice`` of the evaluator) is compared
     with the best so far; the better weights are kept in memory. When the training completes they
-    are written to ``path``, atomically; ``run_file`` says what was deployed and why. Without a
+    are written to ``path``, with safetensors and the hashes of both beside it, see
+    :func:`dim_monai.model_files.save_model`; ``run_file`` says what was deployed and why. Without a
     validation the last weights of ``fallback`` are written and the file says that nothing was
     selected. A training that is interrupted writes nothing here.
 
@@ -131,12 +133,12 @@ class DeployBest:
             last = self.candidates[self.fallback]
             self._choose(self.fallback, last, engine.state.iteration, None)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.path, "wb") as file:
-            torch.save(self._weights, file)
+        save_model(self.path, self._weights)
         seconds = engine.seconds_before + engine.state.times["COMPLETED"]
         run = self.choice | {
             "steps": engine.state.iteration,
             "skipped_steps": engine.state.skipped_steps,
+            "weights_sha256": weights_digest(self._weights),
             "seed": engine.seed,
             "training_minutes": round(seconds / 60, 2),
             "validation": self.curves,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -19,6 +18,7 @@ from dim_monai.data.photograph import SUFFIXES
 from dim_monai.data.weights import require_model
 from dim_monai.dicom.series import NIFTI_SUFFIXES
 from dim_monai.errors import CheckpointError, ConfigError
+from dim_monai.model_files import read_model, save_model
 
 logger = logging.getLogger(__name__)
 
@@ -150,5 +150,5 @@ def _put_demo_model(bundle: Path, model: str) -> None:
         raise CheckpointError(
             "no model of the demo", file=bundle / DEMO_MODEL, do=f"make demo BUNDLE={bundle.name}"
         )
-    shutil.copyfile(bundle / DEMO_MODEL, bundle / MODEL)
+    save_model(bundle / MODEL, read_model(bundle / DEMO_MODEL))
     logger.info("serving the demo's model, which has seen nothing but synthetic images")

@@ -137,7 +137,7 @@ _FEW = {
 
 def copy_bundle(folder: Path, example: Example = PROSTATE) -> Path:
     """Copy a bundle without weights and results: tests never write into the repository."""
-    unwanted = shutil.ignore_patterns("eval", "*.pt", "*.ts")
+    unwanted = shutil.ignore_patterns("eval", "*.pt", "*.ts", "*.safetensors", "*.sha256")
     return Path(shutil.copytree(example.folder, folder, ignore=unwanted))
 
 

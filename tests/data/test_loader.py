@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.engines.utils import IterationEvents
 from monai.transforms import (
     Compose,
     Lambdad,
@@ -18,11 +23,14 @@ from monai.transforms import (
     RandGaussianNoised,
     RandRotate90d,
     RandScaleIntensityd,
+    Transform,
 )
 from torch import Tensor
 
 from dim_monai.data.loader import TwoStreamLoader
+from dim_monai.data.slices import SliceDataset
 from dim_monai.errors import DataError
+from tests.handlers.tiny import make_network, make_trainer
 
 KEYS = ["image", "label"]
 
@@ -235,3 +243,123 @@ def test_metadata_is_left_behind() -> None:
     held = [{key: MetaTensor(value) for key, value in item.items()} for item in items(2)]
     (batch,) = batches(loader(held), 1)
     assert {type(view) for view in batch["labelled"].values()} == {Tensor}
+
+
+# --- a process that dies
+
+
+class ReadNumber(Transform):
+    """Makes a volume of three slices of a case, of its number."""
+
+    def __call__(self, entry: Any) -> Any:
+        image = torch.full((1, 4, 4, 3), float(entry["number"]))
+        return {"image": image, "label": torch.zeros_like(image, dtype=torch.uint8)}
+
+
+def cases(first: int, count: int = 4) -> SliceDataset:
+    entries = [{"image": f"case_{n}.nii", "number": n} for n in range(first, first + count)]
+    return SliceDataset(entries, ReadNumber(), progress=False)
+
+
+def deadly(number: int, how: Any, once: Path) -> Compose:
+    """Let the first who comes to that case do something; the other processes go on."""
+
+    def look(image: Tensor) -> Tensor:
+        if int(image.flatten()[0]) == number and not once.exists():
+            once.touch()
+            how()
+        return image
+
+    return Compose([Lambdad("image", look)])
+
+
+def kill_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(folder: Path, number: int, how: Any = kill_itself, **settings: Any) -> TwoStreamLoader:
+    settings = {"num_workers": 2, "labelled_batch": 1, "unlabelled_batch": 2, **settings}
+    transforms = {"weak": deadly(number, how, folder / "died"), "strong": Compose([])}
+    return loader(cases(0), cases(100), **transforms, **settings)
+
+
+@pytest.mark.parametrize("number", [2, 101])  # of each stream one
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_loader_process_that_is_killed_names_its_case(
+    tmp_path: Path, number: int, num_workers: int
+) -> None:
+    source = dying(tmp_path, number, num_workers=num_workers)
+    with pytest.raises(DataError, match="a loader process died") as caught:
+        batches(source, 100)
+    assert caught.value.file == f"case_{number}.nii"
+    assert "--train#dataloader#num_workers 0" in str(caught.value)
+    assert caught.value.__cause__ is not None  # what PyTorch, or the system, said
+
+
+@pytest.mark.parametrize("how", [lambda: os._exit(1), lambda: os.kill(os.getpid(), signal.SIGTERM)])
+def test_however_it_ends(tmp_path: Path, how: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        batches(dying(tmp_path, 3, how), 100)
+    assert caught.value.file == "case_3.nii"
+
+
+def test_while_the_training_is_at_a_step_too(tmp_path: Path) -> None:
+    """PyTorch raises where its signal finds the training: here in the middle of a step."""
+    items, at_a_step, died = [], tmp_path / "at a step", tmp_path / "died"
+
+    def die_during_the_first_step(image: Tensor) -> Tensor:
+        items.append(image)  # of this process
+        if len(items) == 3:  # of the second batch
+            while not at_a_step.exists():
+                time.sleep(0.01)
+            if not died.exists():
+                died.touch()
+                kill_itself()
+        return image
+
+    weak = Compose([Lambdad("image", die_during_the_first_step)])
+    settings = {"labelled_batch": 1, "unlabelled_batch": 1, "num_workers": 2}
+    source = loader(cases(0), cases(100), weak=weak, strong=Compose([]), **settings)
+    trainer = make_trainer(make_network(), source)
+    where = []
+
+    @trainer.on(IterationEvents.BACKWARD_COMPLETED)
+    def _work() -> None:
+        at_a_step.touch()
+        until = time.monotonic() + 60
+        try:
+            while time.monotonic() < until:
+                pass
+        except RuntimeError:
+            where.append(trainer.state.iteration)
+            raise
+
+    with pytest.raises(DataError, match="a loader process died while it prepared a case: case_"):
+        trainer.run()
+    assert where == [1]
+
+
+def test_a_data_set_that_does_not_know_its_cases_is_named_with_the_item(tmp_path: Path) -> None:
+    source = loader(weak=deadly(102, kill_itself, tmp_path / "died"), num_workers=1)
+    with pytest.raises(DataError) as caught:
+        batches(source, 100)
+    assert caught.value.file == "item 2 of the unlabelled ones"
+
+
+def test_an_error_of_something_else_stays_what_it_is(tmp_path: Path) -> None:
+    source = dying(tmp_path, -1, steps_per_epoch=100)
+    trainer = make_trainer(make_network(), source)
+
+    @trainer.on(IterationEvents.BACKWARD_COMPLETED)
+    def _fail() -> None:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.run()
+
+
+def test_the_next_iteration_knows_nothing_of_the_last(tmp_path: Path) -> None:
+    source = dying(tmp_path, 2)
+    with pytest.raises(DataError):
+        batches(source, 100)
+    assert same(batches(source, 5), batches(dying(tmp_path, -1, num_workers=0), 5))

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Transform
 
 from dim_monai.data.slices import SliceDataset
+from dim_monai.errors import CheckpointError, DataError
 
 SHAPES = {"a": (4, 5, 3), "b": (6, 2, 7)}
 
@@ -135,3 +136,47 @@ def test_photographs_are_items_as_they_are_and_stay_bytes() -> None:
         assert items[n]["image"].dtype == torch.uint8
         assert torch.equal(items[n]["image"], photograph + n)
         assert items[n]["label"].shape == (1, 5, 4)
+
+
+class Fails(Transform):
+    """Cannot cope with one case."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        self.name, self.error = name, error
+
+    def __call__(self, made: dict[str, Any]) -> dict[str, Any]:
+        if made["case"] == self.name:
+            raise self.error
+        return made
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize(
+    ("error", "got"),
+    [
+        (MemoryError(), "got MemoryError;"),
+        (RuntimeError("DefaultCPUAllocator: no"), "got RuntimeError: DefaultCPUAllocator: no;"),
+    ],
+)
+def test_a_thread_that_fails_names_its_case(error: Exception, got: str, num_workers: int) -> None:
+    with pytest.raises(DataError, match="cannot be prepared: b; ") as caught:
+        dataset(transform=Compose([Read(), Fails("b", error)]), num_workers=num_workers)
+    assert caught.value.file == "b"
+    assert got in str(caught.value)
+
+
+def test_an_error_that_was_written_for_the_user_stays() -> None:
+    own = CheckpointError("of its own", file="b.nii")
+    with pytest.raises(RuntimeError) as caught:
+        dataset(transform=Compose([Read(), Fails("b", own)]))
+    chain, error = [], caught.value
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__
+    assert own in chain
+    assert not any(isinstance(one, DataError) for one in chain)
+
+
+def test_an_item_knows_its_case() -> None:
+    slices = dataset()
+    assert [slices.case_of(item) for item in range(len(slices))] == ["a"] * 3 + ["b"] * 7

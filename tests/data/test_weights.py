@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from dim_monai.data.weights import require_model, start_from
+from dim_monai.data.weights import load_model, require_model, start_from
 from dim_monai.errors import CheckpointError
+from dim_monai.model_files import save_model
 
 
 def network(classes: int = 2) -> nn.Module:
@@ -112,3 +114,19 @@ def test_a_missing_start_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no model") as caught:
         start_from(str(tmp_path / "no.pt"), network())
     assert caught.value.file == str(tmp_path / "no.pt")
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+@pytest.mark.parametrize("use", [require_model, load_model, start_from])
+def test_every_use_of_a_model_holds_it_against_its_hash(
+    tmp_path: Path, name: str, use: Callable[[str, nn.Module], None]
+) -> None:
+    trained = network()
+    save_model(tmp_path / "model.pt", trained.state_dict())
+    model = network()
+    use(str(tmp_path / name), model)
+    expected = (model if use is require_model else trained).state_dict()
+    assert all(torch.equal(expected[k], tensor) for k, tensor in model.state_dict().items())
+    (tmp_path / "model.sha256").write_text(f"{'0' * 64}  {name}\n")
+    with pytest.raises(CheckpointError, match="its hash was taken of"):
+        use(str(tmp_path / name), network())

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from ignite.engine import Events
 from torch.nn.parallel import DistributedDataParallel
 
 from dim_monai.distributed import all_finite, average_tensors
-from dim_monai.handlers import FDivergence, GradientShares, SharpnessAware, TeacherEMA
+from dim_monai.handlers import (
+    FDivergence,
+    GradientShares,
+    RunCheckpoint,
+    SharpnessAware,
+    TeacherEMA,
+)
 from dim_monai.methods import MiDSS
 from tests.handlers.tiny import (
     RawBatch,
@@ -27,6 +34,7 @@ from tests.handlers.tiny import (
 
 RANKS = 2
 DIM_STEPS = 20
+RESUMED_STEPS = 6
 SCALE = 1024.0  # of the gradient, as float16 needs it
 RHO = 0.2
 START = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
@@ -117,6 +125,70 @@ def poisoned(rank: int, estimator: str | None, *, sharpness: bool = True) -> dic
     return dim(batches, estimator, sharpness=sharpness)
 
 
+class OwnBatches:
+    """Batch t of a rank is a function of t and the rank, as that of the two-stream loader."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank, self.first = rank, 0
+
+    def __len__(self) -> int:
+        return RESUMED_STEPS
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        for step in range(self.first, len(self)):
+            yield make_batch(RANKS * step + self.rank)
+
+    def start_at(self, step: int) -> None:
+        self.first = step
+
+
+class Stopped(Exception):
+    """Stands for whatever ends all processes."""
+
+
+def part_of_a_run(rank: int, folder: Path, stop_before: int | None = None) -> dict[str, Any]:
+    """Train DiM with every state that a run has, or go on with a run; dropout draws numbers."""
+    torch.manual_seed(0)
+    network = make_network(dropout=0.3)
+    teacher, divergence = TeacherEMA(network), FDivergence(interval=2, weight=0.5)
+    trainer = make_trainer(
+        DistributedDataParallel(network),
+        OwnBatches(rank),
+        *(teacher, divergence, SharpnessAware(rho=0.1, start=0.2)),
+        RunCheckpoint(str(folder / "checkpoints"), interval=1),
+        method=MiDSS(threshold=0.5, ramp_length=0.5),
+        momentum=0.9,
+    )
+
+    def stop() -> None:
+        if trainer.state.iteration == stop_before:
+            raise Stopped
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, stop)
+    first: list[int] = []
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: first.append(0))
+    trainer.run()
+    return {
+        "student": state_of(network),
+        "teacher": state_of(teacher.network),
+        "divergence": divergence.state_dict(),
+        "random": torch.get_rng_state(),
+        "steps": trainer.state.iteration,
+        "from_the_start": bool(first),
+    }
+
+
+def resumed(rank: int, folder: Path) -> dict[str, Any]:
+    """A whole run, and one that is stopped on all ranks and goes on in new trainers."""
+    whole = part_of_a_run(rank, folder / "whole")
+    try:
+        part_of_a_run(rank, folder / "parts", stop_before=RESUMED_STEPS // 2 + 1)
+    except Stopped:
+        dist.barrier()  # as between two starts of the program
+    torch.rand(17 + rank)
+    return {"whole": whole, "parts": part_of_a_run(rank, folder / "parts")}
+
+
 def collectives(rank: int) -> dict[str, Any]:
     tensors = [torch.tensor([1.0 + rank]), torch.tensor([[10.0 * rank]])]
     average_tensors(tensors)
@@ -124,17 +196,18 @@ def collectives(rank: int) -> dict[str, Any]:
     return {"mean": tensors, "finite": [all_finite(torch.ones(1)), all_finite(values)]}
 
 
-SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
-    "collectives": collectives,
-    "supervised": supervised,
-    "climb": lambda rank: climb(rank, with_term=False),
-    "climb_with_term": lambda rank: climb(rank, with_term=True),
-    "dim": lambda rank: healthy(rank, "closed_form"),
-    "dim_critic": lambda rank: healthy(rank, "variational"),
-    "poisoned": lambda rank: poisoned(rank, "closed_form"),
-    "poisoned_critic": lambda rank: poisoned(rank, "variational"),
-    "poisoned_sharpness": lambda rank: poisoned(rank, None),
-    "poisoned_divergence": lambda rank: poisoned(rank, "closed_form", sharpness=False),
+SCENARIOS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
+    "collectives": lambda rank, _: collectives(rank),
+    "supervised": lambda rank, _: supervised(rank),
+    "climb": lambda rank, _: climb(rank, with_term=False),
+    "climb_with_term": lambda rank, _: climb(rank, with_term=True),
+    "dim": lambda rank, _: healthy(rank, "closed_form"),
+    "dim_critic": lambda rank, _: healthy(rank, "variational"),
+    "poisoned": lambda rank, _: poisoned(rank, "closed_form"),
+    "poisoned_critic": lambda rank, _: poisoned(rank, "variational"),
+    "poisoned_sharpness": lambda rank, _: poisoned(rank, None),
+    "poisoned_divergence": lambda rank, _: poisoned(rank, "closed_form", sharpness=False),
+    "resumed": resumed,
 }
 
 
@@ -148,6 +221,6 @@ def run_scenarios(rank: int, folder: str) -> None:
         world_size=RANKS,
         timeout=timedelta(seconds=60),  # a rank that waits in vain fails, it does not hang
     )
-    results = {name: scenario(rank) for name, scenario in SCENARIOS.items()}
+    results = {name: scenario(rank, Path(folder)) for name, scenario in SCENARIOS.items()}
     torch.save(results, Path(folder, f"{rank}.pt"))
     dist.destroy_process_group()

@@ -16,6 +16,7 @@ from tests.distributed.ranks import (
     DIM_STEPS,
     INPUTS,
     RANKS,
+    RESUMED_STEPS,
     RHO,
     SCALE,
     SCENARIOS,
@@ -115,6 +116,26 @@ def test_all_ranks_skip_a_step_that_is_not_finite_on_one(
     assert equal(first["student"], second["student"])
     assert equal(first["critic"], second["critic"])
     assert first["scale"] == second["scale"]
+
+
+def test_a_run_that_goes_on_has_on_every_rank_the_bits_of_one_that_was_not_stopped(
+    results: dict[str, Results],
+) -> None:
+    for returned in results["resumed"]:
+        whole, parts = returned["whole"], returned["parts"]
+        assert whole["from_the_start"]
+        assert not parts["from_the_start"]
+        assert whole["steps"] == parts["steps"] == RESUMED_STEPS
+        assert equal(whole["student"], parts["student"])
+        assert equal(whole["teacher"], parts["teacher"])
+        assert torch.equal(whole["random"], parts["random"])
+        assert whole["divergence"]["ratios"] == parts["divergence"]["ratios"] != []
+        assert equal(whole["divergence"]["past"], parts["divergence"]["past"])
+    first, second = (returned["parts"] for returned in results["resumed"])
+    assert equal(first["student"], second["student"])
+    # What one checkpoint can hold: the ranks saw other images and remember the same.
+    assert equal(first["divergence"]["past"], second["divergence"]["past"])
+    assert first["divergence"]["past"].keys() == {"labelled", "unlabelled"}
 
 
 def test_collectives_say_the_same_on_all_ranks(results: dict[str, Results]) -> None:

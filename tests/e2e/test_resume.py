@@ -1,4 +1,4 @@
-"""A training that is killed goes on where it was, and ends with the bits of one that was not."""
+"""A training that is ended goes on where it was, and ends with the bits of one that was not."""
 
 from __future__ import annotations
 
@@ -11,29 +11,83 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from dim_monai.checkpoints import Checkpoints
 from dim_monai.errors import CheckpointError, DimError
-from tests.bundles.examples import Example, copy_bundle, demo_set, small_set, start
+from tests.bundles.examples import PROSTATE, Example, copy_bundle, demo_set, small_set, start
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# Sends itself a signal in the middle of a step. SIGKILL ends it without a word, as a power
-# cut or the kernel does; SIGINT is a person's Ctrl-C.
-KILLED = """
-import json, os, signal, sys
+# Ends itself in the middle of a step, by a signal or an error. SIGKILL ends it without a word, as a
+# power cut or the kernel does; SIGTERM is a scheduler's and SIGINT a person's way to stop it.
+# "between" is in the second pass, while the weights are those of the climb.
+ENDED = """
+import json, os, signal, sys, torch
 from monai.engines.utils import IterationEvents
 from pathlib import Path
+from ignite.engine import Events
 from tests.bundles.examples import start
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-bundle, step, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-settings = json.loads(sys.argv[4])
-workflow = start(bundle, "train.yaml", **settings)
+bundle, step, moment, how, notes = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:5], sys.argv[5]
+errors = {"MemoryError": MemoryError(), "RuntimeError": RuntimeError("out of memory")}
+workflow = start(bundle, "train.yaml", **json.loads(sys.argv[6]))
 trainer = workflow.parser.get_parsed_content("train#trainer")
+evaluate = trainer.evaluate
+
+def note(name):
+    if trainer.state.iteration == step:
+        torch.save(trainer.network.state_dict(), Path(notes, name))
+
+def end():
+    if trainer.state.iteration == step:
+        if how in errors:
+            raise errors[how]
+        os.kill(os.getpid(), signal.Signals[how])
+
+def second_pass(*args, **options):
+    terms = evaluate(*args, **options)
+    if moment == "between" and "without" in options:
+        note("climb.pt")
+        end()
+    return terms
+
+trainer.evaluate = second_pass
+trainer.add_event_handler(Events.ITERATION_STARTED, lambda: note("before.pt"))
 trainer.add_event_handler(
-    IterationEvents.BACKWARD_COMPLETED,
-    lambda: os.kill(os.getpid(), number) if trainer.state.iteration == step else None,
+    IterationEvents.BACKWARD_COMPLETED, lambda: end() if moment == "after" else None
 )
+workflow.run()
+"""
+
+# A loader process kills itself at the first case it comes to once there is a checkpoint.
+LOADER_DIES = """
+import json, os, signal, sys
+from pathlib import Path
+from monai.transforms import Lambdad
+from dim_monai.bundle import show_cause_last
+from tests.bundles.examples import start
+
+bundle, note, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+workflow = start(bundle, "train.yaml", **settings)
+show_cause_last()
+loader = workflow.parser.get_parsed_content("train#dataloader")
+address = lambda tensor: tensor.untyped_storage().data_ptr()
+cases = {
+    address(volume["image"]): entry["image"]
+    for stream in loader.streams.values()
+    for volume, entry in zip(stream.volumes, stream.data, strict=True)
+}
+
+def die(image):
+    if any(Path(settings["output_dir"], "checkpoints").glob("*.pt")) and not note.exists():
+        note.write_text(cases[address(image)])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return image
+
+weak = workflow.parser.get_parsed_content("train#weak_augmentation")
+weak.transforms = (Lambdad("image", die), *weak.transforms)
 workflow.run()
 """
 
@@ -57,13 +111,25 @@ def places(folder: Path) -> dict[str, str]:
     return {"output_dir": str(folder), "model_file": str(folder / "model.pt")}
 
 
-def kill(
-    bundle: Path, folder: Path, step: int, settings: dict[str, Any], number: int = signal.SIGKILL
+def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+def end(
+    bundle: Path,
+    folder: Path,
+    step: int,
+    settings: dict[str, Any],
+    how: str = "SIGKILL",
+    moment: str = "after",
 ) -> None:
+    notes = folder.parent / f"{folder.name} notes"
+    notes.mkdir()
     given = json.dumps({**settings, **places(folder)})
-    command = [sys.executable, "-c", KILLED, str(bundle), str(step), str(int(number)), given]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == -number, done.stderr
+    done = run_script(ENDED, bundle, step, moment, how, notes, given)
+    expected = -signal.Signals[how] if how.startswith("SIG") else 1
+    assert done.returncode == expected, done.stderr
 
 
 def train(bundle: Path, folder: Path, settings: dict[str, Any], **more: Any) -> None:
@@ -78,23 +144,64 @@ def whole(bundle: Path, settings: dict[str, Any], tmp_path_factory: pytest.TempP
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def require_the_same_results(whole: Path, folder: Path) -> None:
+    models = ("model.pt", "model.safetensors", "model.sha256", "student.pt", "teacher.pt")
+    for name in (*models, "training_log.csv", "metrics.csv"):
+        assert (whole / name).read_bytes() == (folder / name).read_bytes(), name
+    assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
 def test_six_steps_are_three_an_end_and_three(
     bundle: Path,
     settings: dict[str, Any],
     whole: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    number: int,
+    how: str,
 ) -> None:
-    kill(bundle, tmp_path, 4, settings, number)
-    assert not (tmp_path / "model.pt").exists()
+    folder = tmp_path / "run"
+    end(bundle, folder, 4, settings, how)
+    assert not (folder / "model.pt").exists()
     caplog.set_level(logging.INFO, "dim_monai")
-    train(bundle, tmp_path, settings)
+    train(bundle, folder, settings)
     assert "going on after step 3 of 6 with the interrupted run in " in caplog.text
-    for name in ("model.pt", "student.pt", "teacher.pt", "training_log.csv", "metrics.csv"):
-        assert (whole / name).read_bytes() == (tmp_path / name).read_bytes(), name
-    assert not (tmp_path / "checkpoints").exists()
+    require_the_same_results(whole, folder)
+
+
+@pytest.mark.parametrize("example", [PROSTATE], indirect=True)  # as in every bundle
+@pytest.mark.parametrize("how", ["SIGTERM", "MemoryError", "RuntimeError"])
+def test_weights_of_the_climb_are_in_no_file_whatever_ends_the_second_pass(
+    bundle: Path, settings: dict[str, Any], whole: Path, tmp_path: Path, how: str
+) -> None:
+    folder, notes = tmp_path / "run", tmp_path / "run notes"
+    end(bundle, folder, 4, settings, how, "between")
+    before, climb = (torch.load(notes / f"{n}.pt", weights_only=True) for n in ("before", "climb"))
+    assert any(not torch.equal(before[name], climb[name]) for name in before)
+    state = Checkpoints(folder / "checkpoints").newest()
+    assert state is not None
+    assert state["engine"]["iteration"] == 3
+    assert all(torch.equal(before[name], state["network"][name]) for name in before)
+    written = {path.name for path in folder.rglob("*.pt") if path.parent.name != "checkpoints"}
+    assert written == set()
+    train(bundle, folder, settings)
+    require_the_same_results(whole, folder)
+
+
+@pytest.mark.parametrize("example", [PROSTATE], indirect=True)  # as in every bundle
+def test_a_loader_process_that_is_killed_names_the_case_and_the_run_goes_on_without_it(
+    bundle: Path, settings: dict[str, Any], whole: Path, tmp_path: Path
+) -> None:
+    folder, note = tmp_path / "run", tmp_path / "case"
+    with_workers = {**settings, **places(folder), "train#dataloader#num_workers": 2}
+    done = run_script(LOADER_DIES, bundle, note, json.dumps(with_workers))
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    said = "DataError: a loader process died while it prepared a case: "
+    assert last.startswith(f"{said}{note.read_text()}; "), last
+    assert any((folder / "checkpoints").glob("*.pt"))
+    train(bundle, folder, settings)  # of which "how many processes load" is no part
+    require_the_same_results(whole, folder)
 
 
 def test_a_run_of_other_settings_or_data_is_not_continued(
@@ -104,7 +211,7 @@ def test_a_run_of_other_settings_or_data_is_not_continued(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    kill(bundle, tmp_path, 3, settings)
+    end(bundle, tmp_path, 3, settings)
     left = sorted((tmp_path / "checkpoints").iterdir())
     with pytest.raises((DimError, RuntimeError)) as refused:
         train(bundle, tmp_path, {**settings, "learning_rate": 0.5})

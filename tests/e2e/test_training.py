@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dim_monai.data.kinds import get_kind
@@ -89,7 +90,7 @@ def test_results_go_to_eval_and_weights_to_models(trained: SimpleNamespace) -> N
     results += ["teacher.pt", "training_log.csv"]
     assert [name for name in new if "tensorboard" not in name] == [
         *(f"eval/{name}" for name in results),
-        "models/model.pt",  # and no half-written file beside it
+        *(f"models/model.{end}" for end in ("pt", "safetensors", "sha256")),  # and nothing else
     ]
     assert all(name.startswith("eval/") for name in new if "tensorboard" in name)
 
@@ -101,6 +102,9 @@ def test_the_log_says_what_is_seen_and_where_the_network_lies(trained: SimpleNam
 
 def test_the_network_is_a_bare_state_dict_of_finite_weights(trained: SimpleNamespace) -> None:
     weights = torch.load(trained.bundle / "models" / "model.pt", weights_only=True)
+    plain = load_file(trained.bundle / "models" / "model.safetensors")
+    assert weights.keys() == plain.keys()
+    assert all(torch.equal(weights[name], plain[name]) for name in weights)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert all(value.isfinite().all() for value in weights.values())
 

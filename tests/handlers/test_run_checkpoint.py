@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
@@ -22,7 +26,15 @@ from dim_monai.handlers import (
     TrainingLog,
 )
 from dim_monai.methods import MiDSS
-from tests.handlers.tiny import BothKinds, RawBatch, equal, make_batch, make_network, state_of
+from tests.handlers.tiny import (
+    BothKinds,
+    RawBatch,
+    Record,
+    equal,
+    make_batch,
+    make_network,
+    state_of,
+)
 
 EPOCHS, LENGTH = 3, 4
 STEPS = EPOCHS * LENGTH
@@ -173,6 +185,50 @@ def test_a_training_interrupted_between_the_two_passes_loses_only_that_step(
     rest = training(tmp_path / "broken")
     rest[0].run()
     assert equal(state_of(whole[0].network), state_of(rest[0].network))
+
+
+def train_in_a_child(folder: Path, announce: int) -> NoReturn:
+    """Begin or go on, tell of every step, and leave both networks beside the folder."""
+    code = 1
+    try:
+        trainer, teacher = training(folder)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: os.write(announce, b"."))
+        trainer.run()
+        networks = [state_of(trainer.network), state_of(teacher)]
+        torch.save(networks, folder.with_suffix(".pt"))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def test_a_training_terminated_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
+    """Each process makes a step, and one more or not; then it gets a SIGTERM wherever it is."""
+    path = Record(lambda engine: state_of(engine.network))
+    whole = training(tmp_path / "whole", "DiM", path)
+    whole[0].run()
+    draw, folder, stopped = np.random.default_rng(0), tmp_path / "broken", 0
+    while not folder.with_suffix(".pt").exists():
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            train_in_a_child(folder, writer)
+        os.close(writer)
+        with os.fdopen(reader) as told:
+            told.read(1)
+            time.sleep(draw.uniform(0, 0.05))
+            os.kill(child, signal.SIGTERM)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, -signal.SIGTERM)
+        stopped += code != 0
+        state = Checkpoints(folder / "checkpoints").newest()
+        if state is not None:
+            assert equal(state["network"], path.seen[state["engine"]["iteration"] - 1])
+    assert stopped > 2
+    student, teacher = torch.load(folder.with_suffix(".pt"), weights_only=True)
+    expected = results(tmp_path / "whole", *whole)
+    assert equal(expected[0], student)
+    assert equal(expected[1], teacher)
+    assert expected[2] == (folder / "log.csv").read_text()
 
 
 def test_without_an_interval_the_epoch_is_repeated(tmp_path: Path) -> None:

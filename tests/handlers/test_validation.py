@@ -16,6 +16,7 @@ from torch import nn
 
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.handlers import DeployBest, TeacherEMA, ValidationHandler
+from dim_monai.model_files import read_model
 from tests.handlers.tiny import Record, equal, make_batch, make_network, make_trainer, state_of
 
 
@@ -62,7 +63,15 @@ def run_file(folder: Path) -> dict[str, Any]:
 
 
 def deployed(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(folder / "models" / "model.pt", weights_only=True)
+    """The weights of both formats, each of which has the hash beside it."""
+    models = folder / "models"
+    assert {path.name for path in models.iterdir()} == {
+        "model.pt",
+        "model.safetensors",
+        "model.sha256",
+    }
+    state = read_model(models / "model.pt")
+    assert equal(state, read_model(models / "model.safetensors"))
     return state
 
 

@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from dim_monai.errors import CheckpointError, ConfigError
 from dim_monai.label import __main__ as command
 from dim_monai.label import serve
+from dim_monai.model_files import read_model
 from tests.bundles.examples import BUNDLES, PROSTATE, copy_bundle
 from tests.label.server import STAND_IN, save_random_network
 
@@ -57,7 +58,13 @@ def test_the_demo_takes_the_place_of_a_missing_model_only(bundle: Path) -> None:
         serve.require_servable(bundle, "demo")
     save_random_network(bundle, bundle / DEMO, seed=0)
     serve.require_servable(bundle, "demo")
-    assert (bundle / MODEL).read_bytes() == (bundle / DEMO).read_bytes()
+    for name in ("model.pt", "model.safetensors"):
+        served, demo = read_model(bundle / "models" / name), read_model(bundle / DEMO)
+        assert served.keys() == demo.keys()
+        assert all(torch.equal(served[key], demo[key]) for key in demo)
+    assert (bundle / "models" / "model.sha256").is_file()
+    for file in (bundle / "models").glob("model.*"):
+        file.unlink()
     save_random_network(bundle, bundle / MODEL, seed=1)
     own = (bundle / MODEL).read_bytes()
     serve.require_servable(bundle, "demo")
