@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -123,8 +124,8 @@ def run(bundle: Path, results: Path) -> str:
 
 def table_of(text: str, domains: tuple[str, ...] = SITES) -> dict[str, list[str]]:
     """The numbers of each site; the header and the mean of the domains are left out."""
-    cells = (line.split() for line in text.splitlines())
-    return {row[0]: row[1:] for row in cells if row and row[0] in domains}
+    cells = (re.split(" {2,}", line) for line in text.splitlines())
+    return {row[0]: row[1:] for row in cells if row[0] in domains}
 
 
 def test_both_methods_learn_from_the_same_data_for_the_same_time(
@@ -183,14 +184,16 @@ def test_the_table_holds_the_means_of_the_test_cases_win_or_lose(
     results: Path, shell: Shell
 ) -> None:
     summary = run(demo.find_bundle("dim_prostate"), results)
-    # labelled and test cases of the site, then the two means; a case of None is not scored
+    # labelled and test cases of the site, then the two means with how many of how many cases they
+    # are of; a case of None is not scored
     assert table_of(summary) == {
-        "site_a": ["2", "2", "0.625", "0.500"],
-        "site_b": ["0", "2", "0.375", "0.625"],
-        "site_c": ["0", "2", "0.125", "-"],
+        "site_a": ["2", "2", "0.625 (2/2)", "0.500 (2/2)"],
+        "site_b": ["0", "2", "0.375 (2/2)", "0.625 (2/2)"],
+        "site_c": ["0", "2", "0.125 (1/2)", "- (0/2)"],
     }
-    (means,) = (line.split() for line in summary.splitlines() if line.startswith("mean of"))
-    assert means[-2:] == ["0.375", "0.562"]  # of 0.625, 0.375, 0.125 and of 0.5, 0.625
+    (line,) = (line for line in summary.splitlines() if line.startswith("mean of"))
+    # of 0.625, 0.375, 0.125 and of 0.5, 0.625
+    assert re.split(" {2,}", line)[-2:] == ["0.375 (5/6)", "0.562 (4/6)"]
 
 
 def test_each_region_has_a_table_of_its_own(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +205,8 @@ def test_each_region_has_a_table_of_its_own(results: Path, monkeypatch: pytest.M
     _, disc, cup = run(demo.find_bundle("dim_fundus"), results).split("Mean Dice of the ")
     for table, region, value in ((disc, "disc", "0.875"), (cup, "cup", "0.250")):
         assert table.startswith(f"{region} on the test cases")
-        assert table_of(table, CAMERAS) == {"camera_d": ["0", "1", value, value]}
+        mean = f"{value} (1/1)"
+        assert table_of(table, CAMERAS) == {"camera_d": ["0", "1", mean, mean]}
 
 
 def test_the_summary_names_reports_and_masks(bundle: Path, results: Path, shell: Shell) -> None:
@@ -294,4 +298,6 @@ def compare_with_the_scores(table: dict[str, list[str]], results: Path) -> None:
             rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
         for domain, cells in table.items():
             dice = [row["dice"] for row in rows if row["domain"] == domain]
-            assert float(cells[column]) == pytest.approx(fmean(map(float, dice)), abs=5.1e-4)
+            mean, counts = cells[column].split()
+            assert float(mean) == pytest.approx(fmean(map(float, dice)), abs=5.1e-4)
+            assert counts == f"({len(dice)}/{len(dice)})"

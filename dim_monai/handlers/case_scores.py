@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ from monai.transforms import Orientation
 from torch import Tensor
 
 from dim_monai.cup_to_disc import vertical_cup_to_disc_ratio
+from dim_monai.engine import bare
 from dim_monai.errors import ConfigError
+from dim_monai.handlers.weights_digest import weights_digest
 from dim_monai.metrics import (
     CUP,
     DISC,
@@ -31,7 +34,7 @@ from dim_monai.metrics import (
 )
 from dim_monai.report.figures import overlay_png
 from dim_monai.report.photographs import photograph_png
-from dim_monai.report.run import RUN_FILE, write_run_report
+from dim_monai.report.run import NOT_TOLD, Scored, all_notes, beside_tables, write_run_report
 from dim_monai.report.scores import write_paper_csv, write_scores_csv
 from dim_monai.report.tables import printed_summary, selection_mark
 
@@ -46,8 +49,8 @@ Labels = np.ndarray[Any, Any]
 class CaseScores:
     """Score every case as a whole and write ``metrics.csv`` and ``report.html`` at the end.
 
-    The means are also logged, with how many of how many cases they are of, the digest of the cases
-    and the rule by which the network was chosen.
+    The means are also logged, with how many of how many cases they are of, the split, the digest of
+    the cases and the rule by which the network was chosen.
 
     Expects decollated batches of ``native_image`` and ``native_label`` (1, X, Y, Z), the case as
     it was loaded, with the entries ``case``, ``domain`` and ``split``, and outputs with ``pred``
@@ -64,7 +67,9 @@ class CaseScores:
         both_empty: what a region that is in neither mask scores, see `score_case`.
         paper_protocol: also write ``metrics_paper.csv``, the scores of every slice as the reference
             code defines them (`paper_scores`), and their means in the report.
-        notes: of the data list; what they say of the selection is said with the scores.
+        source: how the lists that are scored were obtained, in words.
+        notes: of these lists. What they, or the notes of the list that trained the network, say of
+            the selection is said with every score.
 
     Raises:
         ConfigError: there is no such unit.
@@ -80,6 +85,7 @@ class CaseScores:
         tolerance: float | None = None,
         both_empty: BothEmpty = "not scored",
         paper_protocol: bool = False,
+        source: str = NOT_TOLD.source,
         notes: Sequence[str] = (),
     ) -> None:
         if unit not in SCORE_NAMES:
@@ -91,19 +97,29 @@ class CaseScores:
         self.tolerance = tolerance
         self.both_empty = both_empty
         self.paper_protocol = paper_protocol
-        self.selection = selection_mark(notes)
+        self.scored = Scored(source, tuple(notes))
+        self.selection = ""
         self.rows: list[ScoreRow] = []
         self._drawn: list[tuple[str, bytes]] = []
         self._per_domain: dict[str, int] = {}
 
     def attach(self, engine: Engine) -> None:
         """Score after every case, write after the last."""
-        engine.add_event_handler(Events.STARTED, self._clear)
+        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score_batch)
-        engine.add_event_handler(Events.COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
 
-    def _clear(self) -> None:
+    def _begin(self) -> None:
         self.rows, self._drawn, self._per_domain = [], [], {}
+        self.selection = selection_mark(all_notes(self.output_dir, self.scored))
+
+    def _complete(self, engine: Engine) -> None:
+        # MONAI's evaluators have it; another engine may not say what it evaluates.
+        network = getattr(engine, "network", None)
+        if network is not None:
+            digest = weights_digest(bare(network).state_dict())
+            self.scored = replace(self.scored, weights_sha256=digest)
+        self._write()
 
     def _score_batch(self, engine: Engine) -> None:
         items: Any = engine.state.batch
@@ -127,7 +143,7 @@ class CaseScores:
         for score in scores:
             labels = self.regions[score.class_name]
             paper = paper_scores(case.predicted, case.truth, labels) if self.paper_protocol else ()
-            row = ScoreRow(*names, split, score, vcdr, vcdr_truth, sha256, self.selection, paper)
+            row = ScoreRow(*names, split, score, vcdr, vcdr_truth, self.selection, sha256, paper)
             self.rows.append(row)
         self._draw(case, *names, scores)
 
@@ -142,6 +158,7 @@ class CaseScores:
             return
         self._per_domain[domain] = drawn + 1
         caption = f"{domain} / {case}: {', '.join(map(_in_words, scores))}"
+        caption += f" ({self.selection})" if self.selection else ""
         image, predicted, truth, spacing_mm = shown
         if spacing_mm is None:
             pixels = image.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
@@ -158,15 +175,9 @@ class CaseScores:
             write_paper_csv(self.output_dir / PAPER_FILE, self.rows)
         else:
             (self.output_dir / PAPER_FILE).unlink(missing_ok=True)  # of an earlier evaluation
-        write_run_report(self.output_dir, self.rows, self._drawn)
-        for line in printed_summary(self.rows, self._rule()):
+        write_run_report(self.output_dir, self.rows, self._drawn, self.scored)
+        for line in printed_summary(self.rows, beside_tables(self.output_dir, self.scored)):
             logger.info(line)
-
-    def _rule(self) -> str:
-        run = self.output_dir / RUN_FILE
-        if not run.is_file():
-            return f"chosen elsewhere, for there is no {RUN_FILE}"
-        return str(json.loads(run.read_text(encoding="utf-8"))["rule"])
 
 
 class _Case(NamedTuple):

@@ -28,9 +28,9 @@ class ScoreRow:
         vcdr: vertical cup-to-disc ratio of the prediction, the same in all rows of a case; None
             without disc or cup.
         vcdr_truth: the same of the truth.
-        sha256: of name, image and truth of the case as they were scored, "" where unknown. Like
-            all that follows it is not in ``metrics.csv`` and does not count in a comparison.
         selection: what a reader must know about how the network was chosen, or "".
+        sha256: of name, image and truth of the case as they were scored, "" where unknown. Like
+            what follows it is not in ``metrics.csv`` and does not count in a comparison.
         paper: the reference scores of the region, slice by slice; empty unless asked for.
 
     Raises:
@@ -43,8 +43,8 @@ class ScoreRow:
     score: ClassScore
     vcdr: float | None = None
     vcdr_truth: float | None = None
+    selection: str = ""
     sha256: str = field(default="", compare=False)
-    selection: str = field(default="", compare=False)
     paper: tuple[PaperScore, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,8 @@ Array = npt.NDArray[Any]
 
 INK = "#333333"
 DOTS_PER_INCH = 130
+
+_CHARACTERS_AN_INCH, _LINE_INCH = 11, 0.17  # of a title: 10 point, of wide letters fewer would fit
 
 
 class Line(NamedTuple):
@@ -41,6 +44,7 @@ def outline(
     line: Line,
     *,
     step: float = 1.0,
+    within: Array | None = None,
     effects: Sequence[AbstractPathEffect] = (),
 ) -> None:
     """Draw the outline of a structure over an image that is shown on the same axes.
@@ -51,15 +55,20 @@ def outline(
         line: how it is drawn.
         step: distance of two neighbours of `mask` in pixels of the image, of which it may be a
             coarser copy.
+        within: only what lies between two pixels of this mask is drawn; None draws all.
         effects: of matplotlib, such as a dark rim.
     """
     axes.autoscale(False)
     # A rim of background closes the outline of a structure that touches the edge of the image.
-    shown = np.pad(mask, 1)
+    shown: Array = np.pad(mask, 1)
     # Pixel centres: a copy coarser by n has its first centre in the middle of n pixels.
     rows, columns = (step * (np.arange(n) - 1) + (step - 1) / 2 for n in shown.shape)
     if not mask.any():
         return
+    if within is not None:
+        if mask[within].all():
+            return
+        shown = np.ma.masked_array(shown, mask=~np.pad(within, 1))
     contours = axes.contour(
         columns,
         rows,
@@ -87,8 +96,12 @@ def legend(
     for handle in handles:
         handle.set_path_effects(list(effects))
     figure.legend(handles=handles, loc="outside lower right", ncols=2, fontsize=8, frameon=False)
+    # A title that is too long for one line takes further ones, and the picture grows by them.
+    lines_of_title = textwrap.wrap(title, int(figure.get_figwidth() * _CHARACTERS_AN_INCH)) or [""]
+    figure.set_figheight(figure.get_figheight() + _LINE_INCH * (len(lines_of_title) - 1))
+    text = "\n".join(lines_of_title)
     # No mathematics in a title: a "$" in a case name is a "$".
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
 
 
 def png(figure: Figure) -> bytes:

@@ -16,6 +16,7 @@ from dim_monai.report.drawing import (
     PREDICTION,
     TRUTH,
     Array,
+    Line,
     legend,
     outline,
     png,
@@ -41,7 +42,8 @@ def overlay_png(
 
     Shown as a radiologist looks at them: patient anterior up, patient right on the viewer's left.
     The slices are spread evenly over the structure (truth or prediction), so that its ends are
-    seen as well as its middle. With several labels every label has its own outline.
+    seen as well as its middle. With several labels the structure is outlined as a whole, and the
+    borders between labels are drawn within it: none is drawn twice, which would fill dashes up.
 
     Args:
         image: intensities, (X, Y, Z), axes in RAS order.
@@ -89,9 +91,8 @@ def overlay_png(
             aspect=spacing_mm[1] / spacing_mm[0],
         )
         for labels, line in ((truth, TRUTH), (prediction, PREDICTION)):
-            plane = None if labels is None else _radiological(labels[:, :, z])
-            for label in () if plane is None else np.unique(plane[plane > 0]):
-                outline(axes, plane == label, line)
+            if labels is not None:
+                _outline_labels(axes, _radiological(labels[:, :, z]), line)
         axes.set_title(f"slice {z + 1} of {structure.shape[2]}", fontsize=8, color=INK)
         axes.set_axis_off()
     _mark_side_and_scale(panels[0], spacing_mm[0])
@@ -154,6 +155,12 @@ def _spread(structure: Array) -> list[int]:
 def _radiological(plane: Array) -> Array:
     """Rows and columns to show for an (X, Y) plane whose axes go to the right and anterior."""
     return plane[::-1, ::-1].T
+
+
+def _outline_labels(axes: Axes, plane: Array, line: Line) -> None:
+    outline(axes, plane > 0, line)
+    for label in np.unique(plane[plane > 0])[1:]:
+        outline(axes, plane >= label, line, within=plane > 0)
 
 
 def _mark_side_and_scale(axes: Axes, mm_per_column: float) -> None:

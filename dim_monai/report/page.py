@@ -23,9 +23,6 @@ from dim_monai.metrics import (
 from dim_monai.report.figures import Curve, curves_png
 from dim_monai.report.tables import SHOWN, selection_mark, shown, tables
 
-_BESIDE_TABLES = ("split", "rule")
-"""Facts that stand under every table: how the split was made, how the network was chosen."""
-
 
 @dataclass(frozen=True)
 class Report:
@@ -39,6 +36,8 @@ class Report:
         curves: name of a loss term to (step, value) pairs.
         validation: name of a validation score to (step, value) pairs.
         scores: the table of scores; every split gets a summary of its own.
+        beside: what stands under every table of means: how the lists were made that were scored,
+            and how the network was chosen.
         pictures: (caption, PNG file) pairs.
         notes: warnings the reader must see first, such as "nothing was selected".
     """
@@ -48,6 +47,7 @@ class Report:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     validation: Mapping[str, Curve] = field(default_factory=dict)
     scores: Sequence[ScoreRow] = ()
+    beside: Mapping[str, str] = field(default_factory=dict)
     pictures: Sequence[tuple[str, bytes]] = ()
     notes: Sequence[str] = ()
 
@@ -66,7 +66,8 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
         OSError: the file cannot be written; an older one is then left as it was.
     """
     figures = {
-        "Loss terms. Pale: every value; strong: mean over a tenth of the run.": report.curves,
+        "Loss, its terms, and what else was logged. Where there is a pale line it is every value, "
+        "and the strong one is the mean over a tenth of the run.": report.curves,
         "Validation scores.": report.validation,
     }
     page = (
@@ -76,7 +77,6 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
             report=report,
             tables=tables(report.scores),
             mark=selection_mark(report.notes),
-            beside={name: report.facts[name] for name in _BESIDE_TABLES if name in report.facts},
             headings=SHOWN,
             score_names=score_names(report.scores),
             summary_names=summary_names(report.scores),

@@ -21,7 +21,7 @@ from dim_monai.metrics import (
 
 __all__ = ["ScoreRow", "columns", "read_scores_csv", "write_paper_csv", "write_scores_csv"]
 
-_FIRST, _LAST = ("case", "domain", "split", "class"), ("note",)
+_FIRST, _LAST = ("case", "domain", "split", "class"), ("note", "selection")
 _PAPER_LAST = ("paper_note", "paper_selection")
 
 
@@ -35,7 +35,8 @@ def write_scores_csv(path: str | os.PathLike[str], rows: Iterable[ScoreRow]) -> 
     """Write the scores so that `read_scores_csv` returns equal rows; the file is whole or absent.
 
     Numbers carry all their digits; what is not scored is an empty cell. Names of columns hold the
-    unit: ``hd95_mm`` of volumes, ``hd95_px`` of photographs. The tolerance is that of surface Dice.
+    unit: ``hd95_mm`` of volumes, ``hd95_px`` of photographs. The tolerance is that of surface Dice;
+    the selection says on every line what must be known of how the network was chosen.
 
     Args:
         path: the file to write or replace, UTF-8 with one header line.
@@ -54,7 +55,8 @@ def write_scores_csv(path: str | os.PathLike[str], rows: Iterable[ScoreRow]) -> 
             numbers = row.named()
             # None becomes an empty cell and a float its shortest exact form.
             cells = [numbers[name] for name in names]
-            writer.writerow([*_names(row), *cells, row.score.tolerance, row.score.note])
+            last = (row.score.tolerance, row.score.note, row.selection)
+            writer.writerow([*_names(row), *cells, *last])
 
 
 def write_paper_csv(path: str | os.PathLike[str], rows: Iterable[ScoreRow]) -> None:
@@ -122,7 +124,7 @@ def _row(
             got=f"{len(cells)} cells",
             expected=len(header),
         )
-    case, domain, split, class_name, *texts, note = cells
+    case, domain, split, class_name, *texts, note, selection = cells
     try:
         numbers = [None if text == "" else float(text) for text in texts]
         dice, jaccard, hd95, assd, surface, size_error, *ratios, tolerance = numbers
@@ -130,7 +132,7 @@ def _row(
             class_name, dice, jaccard, hd95, assd, size_error, note, unit, surface, tolerance
         )
         vcdr, vcdr_truth = ratios or (None, None)
-        return ScoreRow(case, domain, split, score, vcdr, vcdr_truth)
+        return ScoreRow(case, domain, split, score, vcdr, vcdr_truth, selection)
     except (ValueError, NumericError) as error:
         raise DataError(
             f"line {line} of the table of scores",

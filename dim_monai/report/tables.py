@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dim_monai.data.datalist import SELECTED_ON_TEST
@@ -57,13 +57,15 @@ class Table:
     paper: Sequence[Summary]
 
     @property
+    def cases_and_digest(self) -> str:
+        """What stands beside the table of slices: number and digest of the cases."""
+        return f"cases: {self.cases}" + (f", SHA-256 {self.sha256}" if self.sha256 else "")
+
+    @property
     def facts(self) -> str:
-        """What stands beside the table: number and digest of the cases, tolerance, selection."""
-        facts = [f"cases: {self.cases}"]
-        facts += [f"SHA-256 {self.sha256}"] if self.sha256 else []
-        facts += [f"surface Dice within {tolerance}" for tolerance in self.tolerances]
-        facts += [self.selection] if self.selection else []
-        return ", ".join(facts)
+        """What stands beside the table: number and digest of the cases, and the tolerance."""
+        within = (f"surface Dice within {tolerance}" for tolerance in self.tolerances)
+        return ", ".join([self.cases_and_digest, *within])
 
 
 def selection_mark(notes: Iterable[str]) -> str:
@@ -94,22 +96,24 @@ def tables(rows: Iterable[ScoreRow]) -> list[Table]:
     ]
 
 
-def printed_summary(rows: Iterable[ScoreRow], rule: str) -> list[str]:
+def printed_summary(rows: Iterable[ScoreRow], beside: Mapping[str, str]) -> list[str]:
     """Return the means of every split as lines of text, each with how many of how many it is of.
 
-    The text is ASCII where the names are: a log may go to a terminal that knows nothing else.
+    Every line says what must be known of the selection, for lines are quoted alone. The text is
+    ASCII where the names are: a log may go to a terminal that knows nothing else.
 
     Args:
         rows: the table of scores.
-        rule: by which the network was chosen.
+        beside: what stands beside every table, such as how the network was chosen, by its name.
     """
     lines = []
     for table in tables(rows):
-        lines.append(f"{table.split}: {table.facts}; network: {rule}")
-        lines += [f"{table.split}: {_line(summary)}" for summary in table.summaries]
+        title = f"{table.split}, {table.selection}" if table.selection else table.split
+        facts = "; ".join([table.facts, *(f"{name}: {fact}" for name, fact in beside.items())])
+        lines.append(f"{title}: {facts}")
+        lines += [f"{title}: {_line(summary)}" for summary in table.summaries]
         lines += [
-            f"{table.split}, reference definitions per slice: {_line(summary)}"
-            for summary in table.paper
+            f"{title}, reference definitions per slice: {_line(summary)}" for summary in table.paper
         ]
     return lines
 

@@ -54,6 +54,7 @@ def test_no_config_but_the_evaluation_reaches_the_list_that_knows_the_test_cases
         "$source.refuse_test_cases(@datalist, " + ", ".join(f"@{name}" for name in READERS) + ")",
         "$@datalist.for_training()",
         "$@datalist.notes",
+        "$@datalist.source",
         "$source.begin_run(@datalist, @output_dir)",
         "$source.begin_run(@datalist, @output_dir) if dist.get_rank() == 0 else None",
     }

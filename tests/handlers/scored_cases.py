@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from torch import nn
 
 from dim_monai.handlers import CaseScores
 
@@ -39,12 +40,16 @@ CASES = [
 ]
 
 
-def evaluate(handler: CaseScores) -> None:
+def evaluate(handler: CaseScores, network: nn.Module | None = None) -> None:
+    """Run over the cases; an evaluator of MONAI would tell the network, too."""
+
     def process(engine: Engine, number: int) -> list[dict[str, MetaTensor]]:
         entry, prediction = CASES[number]
         engine.state.batch = [entry]  # as an evaluator leaves it: decollated
         return [{"pred": volume(prediction)}]
 
     engine = Engine(process)
+    if network is not None:
+        engine.network = network
     handler.attach(engine)
     engine.run(list(range(len(CASES))))

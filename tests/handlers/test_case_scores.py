@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from dim_monai.data.datalist import SELECTED_ON_TEST
 from dim_monai.data.photograph import read_mask, read_photograph
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.handlers import CaseScores
+from dim_monai.handlers.weights_digest import weights_digest
 from dim_monai.metrics import BOTH_EMPTY_IS_1, paper_scores, score_case, split_digest
 from dim_monai.report.scores import read_scores_csv
 from tests.handlers.scored_cases import CASES, REGIONS, SPACING_MM, ball, evaluate, volume
@@ -72,7 +75,8 @@ def test_slices_are_scored_as_the_papers_do_only_if_asked_and_elsewhere(tmp_path
     assert not (plain / "metrics_paper.csv").exists()
     assert "Paper Dice" not in (plain / "report.html").read_text()
     assert "Paper Dice" in (paper / "report.html").read_text()
-    assert (paper / "metrics.csv").read_bytes() == (plain / "metrics.csv").read_bytes()
+    ours, marked = (read_scores_csv(folder / "metrics.csv") for folder in (plain, paper))
+    assert marked == [replace(row, selection=SELECTED_ON_TEST) for row in ours]
     with (paper / "metrics_paper.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     expected = [
@@ -87,6 +91,93 @@ def test_slices_are_scored_as_the_papers_do_only_if_asked_and_elsewhere(tmp_path
     assert {line["paper_selection"] for line in lines} == {SELECTED_ON_TEST}
     evaluate(CaseScores(str(paper), REGIONS, 0))  # leaves no scores of an earlier evaluation
     assert not (paper / "metrics_paper.csv").exists()
+
+
+def trained_on(folder: Path, *notes: str) -> None:
+    """Leave the data list of a training in a folder of results."""
+    entry = {"image": str(folder / "image.nii"), "label": str(folder / "label.nii")}
+    for path in entry.values():
+        Path(path).touch()
+    lists = {"labeled": [entry], "source": "of the training", "notes": list(notes)}
+    (folder / "datalist.json").write_text(json.dumps(lists))
+
+
+@pytest.mark.parametrize("way", ["scored", "trained"])
+def test_whatever_comes_of_a_list_of_the_reference_protocol_is_marked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    note = f"{SELECTED_ON_TEST}: so"
+    trained_on(tmp_path, *([note] if way == "trained" else []))
+    handler = CaseScores(str(tmp_path), REGIONS, 1, notes=[note] if way == "scored" else [])
+    with caplog.at_level(logging.INFO, "dim_monai"):
+        evaluate(handler)
+    assert {row.selection for row in read_scores_csv(tmp_path / "metrics.csv")} == {
+        SELECTED_ON_TEST
+    }
+    assert all(SELECTED_ON_TEST in message for message in caplog.messages)
+    page = re.sub(r"<[^>]+>", " ", (tmp_path / "report.html").read_text())
+    assert note in page
+    captions = re.findall(r"site_[ab] / [ab][01]: .*", page)
+    assert len(captions) == 2
+    assert all(caption.strip().endswith(f"({SELECTED_ON_TEST})") for caption in captions)
+
+
+def test_the_split_of_the_training_is_not_taken_for_the_one_that_was_scored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained_on(tmp_path)
+    handler = CaseScores(str(tmp_path), REGIONS, 0, source="another list")
+    with caplog.at_level(logging.INFO, "dim_monai"):
+        evaluate(handler)
+    assert "split: another list; rule: " in caplog.messages[0]
+    assert "of the training" not in caplog.text
+    page = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "report.html").read_text()).split())
+    scores, provenance = page.split("Provenance")
+    assert "Split: another list. Rule: " in scores
+    assert "of the training" not in scores
+    assert "lists of the training split of the training labeled cases unknown 1" in provenance
+    assert (
+        "what was scored split another list validation cases site_a 2 site_b 1 "
+        f"SHA-256 of the validation cases {split_digest(handler.rows)}" in provenance
+    )
+
+
+@pytest.mark.parametrize("scored", ["the same", "others", "unknown"])
+def test_a_rule_is_told_of_the_weights_that_it_chose_and_of_no_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scored: str
+) -> None:
+    chosen = torch.nn.Linear(2, 1)
+    digest = weights_digest(chosen.state_dict())
+    run = {"rule": "highest mean Dice", "weights_sha256": digest}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    network = {"the same": chosen, "others": torch.nn.Linear(2, 1), "unknown": None}[scored]
+    with caplog.at_level(logging.INFO, "dim_monai"):
+        evaluate(CaseScores(str(tmp_path), REGIONS, 0), network)
+    others = "rule: chosen elsewhere, for run.json is of other weights"
+    page = (tmp_path / "report.html").read_text()
+    for text in (caplog.messages[0], page.replace("Rule", "rule")):
+        assert (others in text) == (scored == "others")
+        assert ("rule: highest mean Dice" in text) == (scored != "others")
+    assert (digest in page.partition("what was scored")[2].partition("rule")[0]) == (
+        scored == "the same"
+    )
+
+
+def test_the_digest_of_weights_is_of_names_types_shapes_and_values() -> None:
+    state = {"b": torch.tensor([1.0, 2.0]), "a": torch.tensor(3), "n": torch.zeros(0, 2)}
+    turned = {name: state[name].clone() for name in sorted(state)}
+    assert weights_digest(turned) == weights_digest(state)
+    others = [
+        {**state, "b": torch.tensor([1.0, 2.0001])},
+        {**state, "b": torch.tensor([[1.0, 2.0]])},
+        {**state, "b": torch.tensor([1.0, 2.0]).to(torch.bfloat16)},
+        {**state, "a": torch.tensor(3.0)},
+        {("c" if name == "b" else name): value for name, value in state.items()},
+        {**state, "n": torch.zeros(2, 0)},
+    ]
+    assert len({weights_digest(s) for s in (state, *others)}) == 1 + len(others)
+    matrix = torch.arange(6.0).reshape(2, 3)
+    assert weights_digest({"a": matrix.T}) == weights_digest({"a": matrix.T.contiguous()})
 
 
 def test_tolerance_and_what_two_empty_masks_score_are_settings(tmp_path: Path) -> None:
@@ -108,8 +199,8 @@ def test_the_log_says_the_means_the_cases_and_how_the_network_was_chosen(
     handler = CaseScores(str(tmp_path), REGIONS, 0)
     with caplog.at_level(logging.INFO, "dim_monai"):
         evaluate(handler)
-    head = f"SHA-256 {split_digest(handler.rows)}, surface Dice within 2 mm; network: highest mean"
-    assert f"validation: cases: 3, {head}" in caplog.text
+    head = f"cases: 3, SHA-256 {split_digest(handler.rows)}, surface Dice within 2 mm; "
+    assert f"validation: {head}split: not told; rule: highest mean Dice" in caplog.text
     assert "validation: core, site_b: Dice - (0/1)" in caplog.text
     assert "(2/2), " in caplog.text
     (tmp_path / "run.json").unlink()

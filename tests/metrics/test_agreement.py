@@ -80,18 +80,18 @@ def test_any_masks_in_any_spacing_agree_with_all_pairs(
     assert ours.surface_dice == pytest.approx((pooled <= tolerance * (1 + 1e-9)).mean(), abs=1e-12)
 
 
-def itk(mask, spacing_mm=SPACING_MM):
+def itk(mask, spacing=SPACING_MM):
     """An image with room around the mask: a contour of SimpleITK is open at the border."""
     image = SimpleITK.GetImageFromArray(np.pad(mask, 1).T.astype(np.uint8))
-    image.SetSpacing(spacing_mm)
+    image.SetSpacing(spacing)
     return image
 
 
-def itk_directed_mm(origin, target):
+def itk_directed(origin, target, spacing=SPACING_MM):
     to_target = SimpleITK.SignedMaurerDistanceMap(
-        SimpleITK.LabelContour(itk(target)), squaredDistance=False, useImageSpacing=True
+        SimpleITK.LabelContour(itk(target, spacing)), squaredDistance=False, useImageSpacing=True
     )
-    contour = SimpleITK.GetArrayFromImage(SimpleITK.LabelContour(itk(origin))) > 0
+    contour = SimpleITK.GetArrayFromImage(SimpleITK.LabelContour(itk(origin, spacing))) > 0
     return np.abs(SimpleITK.GetArrayFromImage(to_target))[contour]
 
 
@@ -99,13 +99,64 @@ def itk_directed_mm(origin, target):
 @pytest.mark.parametrize("seed", range(3))
 def test_distances_agree_with_simpleitk_distance_maps(seed, density):
     prediction, truth = random_masks(seed, shape=(12, 10, 8), density=density)
-    there, back = itk_directed_mm(prediction, truth), itk_directed_mm(truth, prediction)
+    there, back = itk_directed(prediction, truth), itk_directed(truth, prediction)
     ours = score(prediction, truth, tolerance=1.1)
     # The distance map of SimpleITK is float32.
     assert ours.hd95 == pytest.approx(max(percentile_95(there), percentile_95(back)), rel=1e-5)
     assert ours.assd == pytest.approx(np.concatenate([there, back]).mean(), rel=1e-5)
     # No distance of this spacing lies within 0.09 mm of the tolerance.
     assert ours.surface_dice == pytest.approx((np.concatenate([there, back]) <= 1.1).mean())
+
+
+def one_voxel(shape, *place):
+    mask = np.zeros(shape, dtype=np.int16)
+    mask[place] = 1
+    return mask
+
+
+def plate(shape, axis, place):
+    """All of the image's extent along the other axes: it touches the border on every side."""
+    mask = np.zeros(shape, dtype=np.int16)
+    np.moveaxis(mask, axis, 0)[place] = 1
+    return mask
+
+
+VOLUME, PHOTOGRAPH = (11, 9, 8), (37, 23)
+PAIRS = {
+    "photograph, ragged": (random_masks(0, PHOTOGRAPH, 0.3), None),
+    "photograph, sparse": (random_masks(1, PHOTOGRAPH, 0.02), None),
+    "2-D image in mm": (random_masks(2, PHOTOGRAPH, 0.2), (0.31, 1.7)),
+    "one pixel each": ((one_voxel(PHOTOGRAPH, 0, 0), one_voxel(PHOTOGRAPH, 36, 22)), None),
+    "one pixel and many": ((one_voxel(PHOTOGRAPH, 5, 22), random_masks(3, PHOTOGRAPH)[0]), None),
+    "one voxel each": ((one_voxel(VOLUME, 10, 8, 7), one_voxel(VOLUME, 0, 3, 7)), SPACING_MM),
+    "one voxel and many": ((random_masks(4, VOLUME)[0], one_voxel(VOLUME, 5, 5, 0)), SPACING_MM),
+    "plates at two borders": ((plate(VOLUME, 2, 0), plate(VOLUME, 2, -1)), SPACING_MM),
+    "plates that cross": ((plate(VOLUME, 0, -1), plate(VOLUME, 2, slice(0, 3))), SPACING_MM),
+    "all of the image": ((np.ones(VOLUME, np.int16), plate(VOLUME, 1, slice(3, 7))), SPACING_MM),
+    "thick slices": (random_masks(5, VOLUME, 0.2), (0.4, 0.4, 6.0)),
+    "thin slices": (random_masks(6, VOLUME, 0.2), (2.5, 1.0, 0.13)),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_all_scores_agree_with_simpleitk_on_masks_of_every_kind(name):
+    (prediction, truth), spacing_mm = PAIRS[name]
+    spacing = spacing_mm or (1.0,) * truth.ndim  # a photograph is scored in its pixels
+    there, back = itk_directed(prediction, truth, spacing), itk_directed(truth, prediction, spacing)
+    pooled = np.concatenate([there, back])
+    # Between two of the distances that there are: float32 could fall on either side of one.
+    levels = np.unique(pooled.round(4))
+    between = levels[len(levels) // 2] + 1e-3
+    ours = score(prediction, truth, spacing_mm, tolerance=float(between))
+    overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(itk(truth, spacing), itk(prediction, spacing))
+    assert ours.note == ""
+    assert ours.dice == pytest.approx(overlap.GetDiceCoefficient(), abs=1e-12)
+    assert ours.jaccard == pytest.approx(overlap.GetJaccardCoefficient(), abs=1e-12)
+    assert ours.hd95 == pytest.approx(max(percentile_95(there), percentile_95(back)), rel=1e-5)
+    assert ours.assd == pytest.approx(pooled.mean(), rel=1e-5)
+    assert ours.surface_dice == pytest.approx((pooled <= between).mean(), abs=1e-12)
+    assert ours.unit == ("px" if spacing_mm is None else "mm")
 
 
 def itk_hausdorff(one, other):

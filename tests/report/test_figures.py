@@ -79,6 +79,37 @@ def test_each_outline_is_drawn_where_there_is_one():
     assert near(missed, ORANGE).sum() < near(both, ORANGE).sum() / 3  # the legend only
 
 
+def test_the_border_of_two_labels_is_drawn_once():
+    """Twice drawn dashes are out of step and look like the line of the truth, which is solid."""
+    image = np.zeros((60, 60, 1))
+    labels = np.zeros(image.shape, dtype=int)
+    labels[15:45, 15:30], labels[15:45, 30:45] = 1, 2
+    whole, zones, other = (
+        near(pixels(overlay_png(image, mask, None, (1, 1, 3), "case")), ORANGE)
+        for mask in (labels > 0, labels, np.where(labels > 0, 3 - labels, 0))
+    )
+    added = zones & ~whole
+    assert (whole & ~zones).sum() == 0  # the outline around both stays as it is
+    assert 0 < added.sum() < 0.4 * whole.sum()  # one of four sides more, of one side's length
+    rows, columns = (np.flatnonzero(added.any(axis=axis)) for axis in (1, 0))
+    assert np.ptp(rows) < 6 < np.ptp(columns)  # the border lies across the patient
+    assert 0.3 < len(columns) / np.ptp(columns) < 0.9  # in dashes
+    assert abs(int((other & ~whole).sum()) - int(added.sum())) < 0.2 * added.sum()
+
+
+def test_a_long_title_is_wrapped_and_takes_nothing_from_the_picture():
+    image = np.random.default_rng(0).random((40, 40, 1))
+    mask = np.ones(image.shape, dtype=int)
+    one, four = (
+        pixels(overlay_png(image, mask, None, (1, 1, 3), title))
+        for title in ("case", " ".join(["site / case: zone Dice 0.123, gland Dice 0.456"] * 2))
+    )
+    assert four.shape[0] > one.shape[0]
+    assert four.shape[1] == one.shape[1]
+    for picture in (one, four):  # the ink ends before the right edge
+        assert (picture[: picture.shape[0] // 8, -3:] > 250).all()
+
+
 def test_the_same_picture_has_the_same_bytes():
     image = np.random.default_rng(0).random((20, 20, 3))
     mask = (image > 0.5).astype(int)

@@ -187,11 +187,13 @@ def test_split_digest_rule_and_tolerance_stand_beside_every_table(tmp_path):
         replace(row, sha256=row.case, score=replace(row.score, tolerance=2.0), paper=SLICES)
         for row in (scored("a", "north", "test", 0.9), scored("b", "north", "validation", 0.9))
     ]
-    facts = {"split": "drawn", "rule": "highest mean Dice", "seed": 3}
-    text = page_of(tmp_path, scores=rows, facts=facts)
+    beside = {"split": "drawn", "rule": "highest mean Dice"}
+    text = page_of(tmp_path, scores=rows, beside=beside)
     for row in rows:
-        words = f"cases: 1, SHA-256 {split_digest([row])}, surface Dice within 2 mm. "
-        assert text.count(words + "Split: drawn. Rule: highest mean Dice.") == 2
+        words = f"cases: 1, SHA-256 {split_digest([row])}"
+        rest = ". Split: drawn. Rule: highest mean Dice."
+        assert text.count(words + ", surface Dice within 2 mm" + rest) == 1
+        assert text.count(words + rest) == 1  # the table of slices, which has no surface Dice
 
 
 SLICES = (PaperScore(1, 0.25, 0.2, 7.0, 2.0), PaperScore(2, 0.0, 0.0, None, None, FALSE_POSITIVE))
@@ -219,6 +221,7 @@ def test_results_of_a_list_of_the_reference_protocol_are_marked(tmp_path, way):
         text = page_of(tmp_path, scores=[row], notes=[note])
     assert f"test: {SELECTED_ON_TEST}" in text
     assert f"as in published tables: {SELECTED_ON_TEST}" in text
+    assert text.endswith(SELECTED_ON_TEST)  # the line of the case
     assert SELECTED_ON_TEST not in page_of(tmp_path, scores=[row])
 
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dim_monai.data.datalist import SELECTED_ON_TEST
 from dim_monai.errors import DataError
 from dim_monai.metrics import BOTH_EMPTY, ClassScore, PaperScore, ScoreRow
 from dim_monai.report.scores import read_scores_csv, write_paper_csv, write_scores_csv
 
 HEADER = (
     "case,domain,split,class,dice,jaccard,hd95_mm,assd_mm,surface_dice,volume_error_ml,"
-    "tolerance_mm,note"
+    "tolerance_mm,note,selection"
 )
 SCORED = ScoreRow(
     "a",
@@ -29,7 +30,7 @@ EMPTY = ScoreRow(
 
 PX_HEADER = (
     "case,domain,split,class,dice,jaccard,hd95_px,assd_px,surface_dice,area_error_px,"
-    "tolerance_px,note"
+    "tolerance_px,note,selection"
 )
 EYE_HEADER = PX_HEADER.replace(",tolerance", ",vcdr,vcdr_truth,tolerance")
 
@@ -48,11 +49,15 @@ numbers = st.tuples(st.tuples(*[number] * 5), st.tuples(*[number] * 2))
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=st.lists(st.tuples(st.tuples(*[text] * 5), numbers), max_size=4))
+@given(rows=st.lists(st.tuples(st.tuples(*[text] * 6), numbers), max_size=4))
 def test_reading_returns_what_was_written(tmp_path_factory, rows):
     rows = [
-        ScoreRow(case, domain, split, ClassScore(class_name, *first, note, "mm", *last))
-        for (case, domain, split, class_name, note), (first, last) in rows
+        ScoreRow(
+            *names,
+            ClassScore(class_name, *first, note, "mm", *last),
+            selection=selection,
+        )
+        for (*names, class_name, note, selection), (first, last) in rows
     ]
     path = tmp_path_factory.mktemp("scores") / "scores.csv"
     write_scores_csv(path, rows)
@@ -64,7 +69,7 @@ def test_columns_are_the_documented_ones_and_nothing_is_an_empty_cell(tmp_path):
     write_scores_csv(path, [SCORED, EMPTY])
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == HEADER
-    assert lines[2] == f"b,two,test,prostate,,,,,,,,{BOTH_EMPTY}"
+    assert lines[2] == f"b,two,test,prostate,,,,,,,,{BOTH_EMPTY},"
     with open(path, newline="", encoding="utf-8") as file:
         first = next(csv.DictReader(file))
     assert float(first["hd95_mm"]) == 0.1 + 0.2
@@ -86,13 +91,22 @@ def test_scores_of_photographs_come_back_with_their_ratios(tmp_path):
     write_scores_csv(path, [DISC, CUP])
     assert read_scores_csv(path) == [DISC, CUP]
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[1] == "eye,clinic,test,disc,0.9,0.8,3.5,1.25,,-120.0,0.30000000000000004,0.5,5.0,"
-    assert lines[2] == f"eye,clinic,test,cup,,,,,,,,,5.0,{BOTH_EMPTY}"
+    assert lines[1] == "eye,clinic,test,disc,0.9,0.8,3.5,1.25,,-120.0,0.30000000000000004,0.5,5.0,,"
+    assert lines[2] == f"eye,clinic,test,cup,,,,,,,,,5.0,{BOTH_EMPTY},"
+
+
+def test_every_line_of_a_list_of_the_reference_protocol_is_marked(tmp_path):
+    path = tmp_path / "scores.csv"
+    marked = [replace(row, selection=SELECTED_ON_TEST) for row in (SCORED, EMPTY)]
+    write_scores_csv(path, marked)
+    _, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line.rpartition(",")[2] for line in lines] == [SELECTED_ON_TEST] * 2
+    assert read_scores_csv(path) == marked != [SCORED, EMPTY]
 
 
 def test_the_scores_of_slices_have_a_table_and_names_of_their_own(tmp_path):
     slices = (PaperScore(1, 0.5, 0.4, 3.5, 1.25), PaperScore(2, 0.0, 0.0, None, None, "odd"))
-    row = replace(SCORED, paper=slices, selection="selected on test data")
+    row = replace(SCORED, paper=slices, selection=SELECTED_ON_TEST)
     write_paper_csv(tmp_path / "paper.csv", [row, EMPTY])
     assert (tmp_path / "paper.csv").read_text(encoding="utf-8").splitlines() == [
         "case,domain,split,class,slice,"
@@ -130,13 +144,14 @@ def test_a_failing_row_leaves_the_old_table(tmp_path):
         ("", "columns"),
         ("case,dice\na,0.5\n", "columns"),
         (HEADER + "\na,one,test,prostate,0.5\n", "line 2"),
-        (HEADER + "\na,one,test,prostate,0.5,0.5,nan,1,1,1,2,\n", "line 2"),
-        (HEADER + "\na,one,test,prostate,good,0.5,1,1,1,1,2,\n", "line 2"),
+        (HEADER + "\na,one,test,prostate,0.5,0.5,nan,1,1,1,2,,\n", "line 2"),
+        (HEADER + "\na,one,test,prostate,good,0.5,1,1,1,1,2,,\n", "line 2"),
         (HEADER.replace("hd95_mm", "hd95_px") + "\n", "columns"),
+        (HEADER.replace(",selection", "") + "\n", "columns"),
         (HEADER.replace("tolerance_mm", "tolerance_px") + "\n", "columns"),
-        (HEADER + "\na,one,test,prostate,0.5,0.5,1,1,1,1,inf,\n", "line 2"),
-        (EYE_HEADER + "\na,one,test,disc,0.5,0.5,1,1,1,1,5,\n", "line 2"),
-        (EYE_HEADER + "\na,one,test,disc,0.5,0.5,1,1,1,1,inf,0.5,5,\n", "line 2"),
+        (HEADER + "\na,one,test,prostate,0.5,0.5,1,1,1,1,inf,,\n", "line 2"),
+        (EYE_HEADER + "\na,one,test,disc,0.5,0.5,1,1,1,1,5,,\n", "line 2"),
+        (EYE_HEADER + "\na,one,test,disc,0.5,0.5,1,1,1,1,inf,0.5,5,,\n", "line 2"),
     ],
 )
 def test_another_table_is_refused(tmp_path, content, message):

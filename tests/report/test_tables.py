@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dim_monai.data.datalist import SELECTED_ON_TEST
@@ -29,10 +31,11 @@ ROWS = [
 
 
 def test_every_mean_has_its_counts_and_every_table_its_cases_and_rule():
-    head, north, mean, *reference = printed_summary(ROWS, "highest Dice")
+    beside = {"split": "drawn", "rule": "highest Dice"}
+    head, north, mean, *reference = printed_summary(ROWS, beside)
     assert head == (
         f"test: cases: 3, SHA-256 {split_digest(ROWS)}, surface Dice within 2 mm; "
-        "network: highest Dice"
+        "split: drawn; rule: highest Dice"
     )
     assert north == (
         "test: gland, north: Dice 0.400 (2/3), Jaccard 0.300 (2/3), HD95 (mm) 32.0 (2/3), "
@@ -50,7 +53,19 @@ def test_every_split_has_a_table():
     test, validation = tables([*ROWS, other])
     assert (test.cases, test.selection, len(test.paper)) == (3, "", 2)
     assert (validation.cases, validation.sha256, validation.paper) == (1, "", [])
-    assert validation.facts == f"cases: 1, surface Dice within 2 mm, {SELECTED_ON_TEST}"
+    assert (validation.selection, validation.facts) == (
+        SELECTED_ON_TEST,
+        "cases: 1, surface Dice within 2 mm",
+    )
+
+
+def test_every_printed_line_of_a_list_of_the_reference_protocol_is_marked():
+    marked = [replace(row, split="validation", selection=SELECTED_ON_TEST) for row in ROWS]
+    lines = printed_summary([*ROWS, *marked], {})
+    assert len(lines) == 2 * 5  # of each split a head, and a domain and the mean of each kind
+    for line in lines:
+        assert line.startswith(f"validation, {SELECTED_ON_TEST}") == ("validation" in line)
+        assert (SELECTED_ON_TEST in line) == ("validation" in line)
 
 
 def test_every_score_can_be_shown():
