@@ -86,6 +86,13 @@ def predict(
             help="Take DICOM series with gaps: their masks are empty there, the report says so.",
         ),
     ] = False,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch",
+            help="Read and write other cases while the network is at one: faster, more memory.",
+        ),
+    ] = False,
     as_json: Json = False,
     report: Report = None,
     quiet: Quiet = False,
@@ -108,7 +115,16 @@ def predict(
 
         settings = Settings(model, tuple(overlay or ()), device, tta, keep_all_components)
         session = Session(
-            Request(given, out, bundle, settings, uncertainty, dicom_seg, allow_missing_slices)
+            Request(
+                given,
+                out,
+                bundle,
+                settings,
+                uncertainty,
+                dicom_seg,
+                allow_missing_slices,
+                batch,
+            )
         )
         if not quiet:
             _tell_found(session.found)

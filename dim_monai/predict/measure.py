@@ -97,15 +97,13 @@ def measure(
         structures: what to measure.
         voxel: size of one, in ml or pixels.
     """
-    return {
-        structure.name: Measured(
-            float(np.isin(labels, structure.classes).sum() * voxel),
-            confidence(
-                np.isin(labels, structure.classes), probabilities[list(structure.classes)].sum(0)
-            ),
-        )
-        for structure in structures
-    }
+    measured = {}
+    for structure in structures:
+        mask = np.logical_or.reduce([labels == c for c in structure.classes])
+        probability = probabilities[list(structure.classes)].sum(0)
+        size = float(np.count_nonzero(mask) * voxel)
+        measured[structure.name] = Measured(size, confidence(mask, probability))
+    return measured
 
 
 def confidence(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> float | None:
@@ -124,7 +122,7 @@ def confidence(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> flo
     """
     if not mask.any():
         return None
-    inside = float(probability[mask].sum(dtype=np.float64))
+    inside = float((probability * mask).sum(dtype=np.float64))
     total = float(probability.sum(dtype=np.float64))
     return 2 * inside / (float(mask.sum()) + total)
 

@@ -1,9 +1,10 @@
-"""All cases of a run, one after the other: a bad one is told and the next one goes on."""
+"""All cases of a run, in order: a bad one is told and the next one goes on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from monai.data import MetaTensor
 from monai.utils import convert_to_numpy
+from torch import Tensor
 
 from dim_monai.data.kinds import VOLUME
 from dim_monai.data.output import MirroredLayout
@@ -18,7 +20,8 @@ from dim_monai.predict.cases import UNCERTAINTY, Case, Found
 from dim_monai.predict.dicom_seg import SegmentationMaker
 from dim_monai.predict.maps import insert_slices, write_map
 from dim_monai.predict.measure import Measured, cup_to_disc, measure, uncertainty, voxel_ml
-from dim_monai.predict.segmenter import Segmenter
+from dim_monai.predict.overlap import one_by_one, overlapping
+from dim_monai.predict.segmenter import Prediction, Segmenter
 
 SEG_SUFFIX = ".dcm"
 
@@ -29,7 +32,7 @@ class Outcome:
 
     Attributes:
         name: of the case.
-        seconds: from its reading to its last file.
+        seconds: that were spent on it, from its reading to its last file.
         structures: what was measured, by name.
         cup_to_disc: vertical ratio, of a photograph with a disc.
         missing_slices: indices of the slices that have no file, see `VolumeSeries`.
@@ -60,14 +63,26 @@ class Extras:
     dicom_seg: SegmentationMaker | None = None
 
 
+@dataclass
+class _Job:
+    """A case on its way: what one stage leaves to the next."""
+
+    case: Case
+    outcome: Outcome
+    batch: dict[str, Any] | None = None
+    logits: Tensor | None = None
+
+
 def predict(
     found: Found,
     segmenter: Segmenter,
     out: Path,
     extras: Extras,
     done: Callable[[Outcome], None],
+    *,
+    overlap: bool = False,
 ) -> None:
-    """Segment every case, and tell ``done`` of each as soon as it is done.
+    """Segment every case, and tell ``done`` of each in their order.
 
     A case of which one file cannot be made has none of them, not even those of an earlier run.
 
@@ -76,27 +91,27 @@ def predict(
         segmenter: the bundle.
         out: the output folder, made where needed.
         extras: what is written beside the masks.
-        done: is told each outcome.
+        done: is told each outcome, in the calling thread.
+        overlap: whether to read and write other cases while the network is at one.
     """
     files = _Files(found.root, out, segmenter)
     for refused in found.refused:
         if refused.image is not None:
             files.remove(refused.image)
         done(Outcome(refused.name, error=refused.error))
-    for case in found.cases:
-        outcome = Outcome(case.name, missing_slices=case.series.missing if case.series else ())
-        start = time.perf_counter()
-        try:
-            _segment(case, segmenter, files, extras, outcome)
-        except BaseException as error:
-            files.remove(case.image)
-            if not isinstance(error, Exception):  # Ctrl-C
-                raise
-            outcome.error = error  # whatever it is, the next case may be sound
-            outcome.structures, outcome.files = {}, {}
-        outcome.seconds = time.perf_counter() - start
-        done(outcome)
-        _let_go(outcome.error)
+    stages = _Stages(segmenter, files, extras)
+
+    def tell(job: _Job) -> None:
+        done(job.outcome)
+        _let_go(job.outcome.error)
+
+    run = overlapping if overlap else one_by_one
+    run([_job(case) for case in found.cases], stages.read, stages.infer, stages.write, tell)
+
+
+def _job(case: Case) -> _Job:
+    missing = case.series.missing if case.series else ()
+    return _Job(case, Outcome(case.name, missing_slices=missing))
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -135,29 +150,66 @@ class _Files:
         return file.absolute().relative_to(self.out).as_posix()
 
 
-def _segment(
-    case: Case, segmenter: Segmenter, files: _Files, extras: Extras, outcome: Outcome
-) -> None:
-    """Segment one case; write its files, the mask last, so that it says that all are there."""
-    files.remove(case.image)
-    places = files.of(case.image)
-    prediction = segmenter.segment(case)
-    item, probabilities = prediction.item, convert_to_numpy(prediction.probabilities)
-    labels = convert_to_numpy(item["pred"])[0]
-    photograph = segmenter.kind is not VOLUME
-    voxel = 1.0 if photograph else voxel_ml(_affine(item["pred"]))
-    outcome.structures = measure(labels, probabilities, segmenter.structures, voxel)
-    outcome.cup_to_disc = cup_to_disc(labels, segmenter.structures) if photograph else None
-    if extras.uncertainty:
-        doubt = insert_slices(uncertainty(probabilities), outcome.missing_slices)
-        write_map(places[UNCERTAINTY], doubt, _affine(item["pred"]), case.image, photograph)
-        outcome.files[UNCERTAINTY] = files.relative(places[UNCERTAINTY])
-    if extras.dicom_seg is not None and case.series is not None:
-        extras.dicom_seg.write(places["dicom_seg"], labels, case.series)
-        outcome.files["dicom_seg"] = files.relative(places["dicom_seg"])
-    item["pred"] = _with_missing(item["pred"], outcome.missing_slices)
-    segmenter.write_mask(item)
-    outcome.files["mask"] = files.relative(places["mask"])
+@dataclass(frozen=True)
+class _Stages:
+    """What becomes of a case, in three stages. An error is kept with its case and ends it."""
+
+    segmenter: Segmenter
+    files: _Files
+    extras: Extras
+
+    def read(self, job: _Job) -> None:
+        with self._stage(job):
+            self.files.remove(job.case.image)
+            job.batch = self.segmenter.read(job.case)
+
+    def infer(self, job: _Job) -> None:
+        if job.batch is not None:
+            with self._stage(job):
+                job.logits = self.segmenter.infer(job.batch)
+
+    def write(self, job: _Job) -> None:
+        if job.batch is not None and job.logits is not None:
+            with self._stage(job):
+                prediction = self.segmenter.finish(job.case, job.batch, job.logits)
+                self._write(job.case, prediction, job.outcome)
+        job.batch = job.logits = None
+
+    @contextmanager
+    def _stage(self, job: _Job) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            self.files.remove(job.case.image)
+            if not isinstance(error, Exception):  # Ctrl-C
+                raise
+            job.outcome.error = error  # whatever it is, the next case may be sound
+            job.outcome.structures, job.outcome.files = {}, {}
+            job.batch = job.logits = None
+        finally:
+            job.outcome.seconds += time.perf_counter() - start
+
+    def _write(self, case: Case, prediction: Prediction, outcome: Outcome) -> None:
+        """Write the files of a case, the mask last, so that it says that all are there."""
+        segmenter, files, extras = self.segmenter, self.files, self.extras
+        places = files.of(case.image)
+        item, probabilities = prediction.item, convert_to_numpy(prediction.probabilities)
+        labels = convert_to_numpy(item["pred"])[0]
+        photograph = segmenter.kind is not VOLUME
+        voxel = 1.0 if photograph else voxel_ml(_affine(item["pred"]))
+        outcome.structures = measure(labels, probabilities, segmenter.structures, voxel)
+        outcome.cup_to_disc = cup_to_disc(labels, segmenter.structures) if photograph else None
+        if extras.uncertainty:
+            doubt = insert_slices(uncertainty(probabilities), outcome.missing_slices)
+            write_map(places[UNCERTAINTY], doubt, _affine(item["pred"]), case.image, photograph)
+            outcome.files[UNCERTAINTY] = files.relative(places[UNCERTAINTY])
+        if extras.dicom_seg is not None and case.series is not None:
+            extras.dicom_seg.write(places["dicom_seg"], labels, case.series)
+            outcome.files["dicom_seg"] = files.relative(places["dicom_seg"])
+        item["pred"] = _with_missing(item["pred"], outcome.missing_slices)
+        segmenter.write_mask(item)
+        outcome.files["mask"] = files.relative(places["mask"])
 
 
 def _affine(mask: MetaTensor) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 from monai.transforms import AsDiscreted, Compose, LoadImaged, SaveImaged
-from torch import nn
+from monai.transforms.utils import reset_ops_id
+from torch import Tensor, nn
 
 from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.weights import load_model
 from dim_monai.errors import ConfigError, DimError, NumericError
+from dim_monai.inference import MostLikelyClassd
 from dim_monai.predict.bundles import CONFIG
 from dim_monai.predict.cases import Case
 from dim_monai.predict.measure import Structure, structures_from_config
@@ -103,18 +106,35 @@ class Segmenter:
     save: SaveImaged = field(repr=False)
     series: dict[Path, VolumeSeries] = field(repr=False)
 
-    def segment(self, case: Case) -> Prediction:
-        """Read and segment one case.
+    def read(self, case: Case) -> dict[str, Any]:
+        """Read and preprocess one case.
+
+        Returns:
+            A batch of one, what `infer` and `finish` take.
 
         Raises:
             DataError: the case cannot be read.
-            NumericError: the network returned numbers that are not finite.
         """
         if case.series is not None:
             self.series[case.image] = case.series
+        with _plain_errors(), torch.no_grad():
+            item = reset_ops_id(self.preprocessing({"image": str(case.image)}))
+            batch: dict[str, Any] = list_data_collate([item])
+            return batch
+
+    def infer(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the logits of the network (1, K, *S), on the grid of the preprocessed image."""
         with _plain_errors(), torch.no_grad(), eval_mode(self.network):
-            batch = list_data_collate([self.preprocessing({"image": str(case.image)})])
-            logits = self.inferer(batch["image"].to(self.device), self.network)
+            logits: Tensor = self.inferer(batch["image"].to(self.device), self.network)
+            return logits
+
+    def finish(self, case: Case, batch: Mapping[str, Any], logits: Tensor) -> Prediction:
+        """Return what the network says on the grid of the case.
+
+        Raises:
+            NumericError: the network returned numbers that are not finite.
+        """
+        with _plain_errors(), torch.no_grad():
             if not torch.isfinite(logits).all():
                 raise NumericError(
                     "the network returned numbers that are not finite",
@@ -150,14 +170,17 @@ def open_bundle(bundle: Path, given: Path, out: Path, settings: Settings) -> Seg
         workflow = _workflow(bundle, given, out, settings, SeriesReader(series))
         workflow.initialize()
         parser = workflow.parser
-        parts = {name: parser.get_parsed_content(name) for name in ("preprocessing", "inferer")}
+        inferer = parser.get_parsed_content("inferer")
+        # A copy: the inverse in the postprocessing switches off, for a moment, what its transforms
+        # note of the images that go through them, and the next case may be on its way.
+        preprocessing = deepcopy(parser.get_parsed_content("preprocessing"), {id(series): series})
         network = parser.get_parsed_content("network")
         post = list(parser.get_parsed_content("postprocessing").transforms)
         model_file = Path(parser.get_parsed_content("model_file"))
         kind = get_kind(parser.get("case_kind", "volume"))
         num_classes = parser.get_parsed_content("num_classes")
     load_model(str(model_file), network)
-    discrete = _place(post, AsDiscreted)
+    discrete = _place(post, AsDiscreted, MostLikelyClassd)
     save = _place(post, SaveImaged)
     return Segmenter(
         bundle=bundle,
@@ -170,11 +193,12 @@ def open_bundle(bundle: Path, given: Path, out: Path, settings: Settings) -> Seg
         largest_component=bool(parser.get_parsed_content(LARGEST)),
         flips=bool(parser.get_parsed_content(FLIPS)),
         network=network,
+        inferer=inferer,
+        preprocessing=preprocessing,
         to_probabilities=Compose(post[:discrete]),
         to_mask=Compose(post[discrete:save]),
         save=post[save],
         series=series,
-        **parts,
     )
 
 
@@ -236,10 +260,11 @@ def _usable(device: str) -> torch.device:
     return found
 
 
-def _place(transforms: Sequence[object], kind: type) -> int:
-    found = [n for n, transform in enumerate(transforms) if isinstance(transform, kind)]
+def _place(transforms: Sequence[object], *kinds: type) -> int:
+    found = [n for n, transform in enumerate(transforms) if isinstance(transform, kinds)]
     if len(found) != 1:
-        raise ConfigError("postprocessing", got=f"{len(found)} {kind.__name__}", expected="one")
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigError("postprocessing", got=f"{len(found)} {names}", expected="one")
     return found[0]
 
 

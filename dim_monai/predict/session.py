@@ -32,6 +32,7 @@ class Request:
         uncertainty: whether to write a map of it beside each mask.
         dicom_seg: whether to write a DICOM SEG of each DICOM series.
         allow_missing_slices: whether a DICOM series may have gaps.
+        batch: whether cases overlap, see `dim_monai.predict.run.predict`.
     """
 
     given: Path
@@ -41,6 +42,7 @@ class Request:
     uncertainty: bool = False
     dicom_seg: bool = False
     allow_missing_slices: bool = False
+    batch: bool = False
 
 
 class Session:
@@ -92,7 +94,14 @@ class Session:
             done(outcome)
 
         with quiet_headers():
-            predict(self.found, self.segmenter, self.request.out, self._extras, keep)
+            predict(
+                self.found,
+                self.segmenter,
+                self.request.out,
+                self._extras,
+                keep,
+                overlap=self.request.batch,
+            )
 
     def document(self) -> dict[str, Any]:
         """Return the report, see `dim_monai.predict.report.as_document`."""

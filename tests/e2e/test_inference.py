@@ -10,6 +10,7 @@ import pytest
 
 from dim_monai.data.kinds import get_kind
 from dim_monai.errors import CheckpointError, DataError
+from dim_monai.model_files import read_model, save_model
 from tests.bundles.examples import Example, demo_set, start, tree
 from tests.e2e.segmenting import (
     mask_of,
@@ -86,6 +87,19 @@ def test_the_demo_is_segmented_where_it_lies(
     assert tree(demo / "predictions").keys() == masks
 
 
+def test_safetensors_give_the_same_mask(
+    example: Example, bundle: Path, done: SimpleNamespace, tmp_path: Path
+) -> None:
+    save_model(tmp_path / "model.pt", read_model(bundle / "models" / "model.pt"))
+    (tmp_path / "model.pt").unlink()
+    (tmp_path / "in").mkdir()
+    shutil.copy(done.images / f"plain{example.image}", tmp_path / "in")
+    model = str(tmp_path / "model.safetensors")
+    segment(example, bundle, tmp_path / "in", tmp_path / "out", model_file=model)
+    again = (tmp_path / "out" / f"plain_seg{example.mask}").read_bytes()
+    assert again == (done.masks / f"plain_seg{example.mask}").read_bytes()
+
+
 # --- refused before anything is written
 
 
@@ -150,3 +164,15 @@ def test_a_model_of_another_network_is_named(
     shape = f"{conv['in_channels']}, 1, 1)"
     found, wanted = (f"({classes}, {shape}" for classes in (conv["out_channels"], 5))
     assert f"got weight {found}; expected weight {wanted}" in str(error)
+
+
+def test_a_model_that_differs_from_its_hash_is_named(
+    example: Example, bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.pt"
+    save_model(model, read_model(bundle / "models" / "model.pt"))
+    shutil.copy(bundle / "models" / "model.pt", model)  # the same weights in other bytes
+    error = refusal(example, bundle, images, tmp_path / "out", model_file=str(model))
+    assert isinstance(error, CheckpointError)
+    assert error.file == str(model)
+    assert "its hash was taken of" in str(error)

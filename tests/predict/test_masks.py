@@ -171,7 +171,7 @@ def test_classes_of_an_overlay_are_measured_by_its_names(
     prostate: SimpleNamespace, tmp_path: Path
 ) -> None:
     write_nifti(tmp_path / "a.nii.gz")
-    weights = {"weight": torch.zeros(3, 1, 1, 1), "bias": torch.tensor([0.0, 0.0, 1.0])}
+    weights = {"weight": torch.zeros(3, 3, 1, 1), "bias": torch.tensor([0.0, 0.0, 1.0])}
     torch.save(weights, tmp_path / "model.pt")
     network = overlay(tmp_path, network_def={**ONE_BY_ONE, "out_channels": 3})
     words = ("--bundle", prostate.folder, "--overlay", prostate.folder / "configs" / "zones.yaml",
@@ -184,4 +184,4 @@ def test_classes_of_an_overlay_are_measured_by_its_names(
     assert structures["central_gland"]["volume_ml"] > 100
 
 
-ONE_BY_ONE = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "kernel_size": 1}
+ONE_BY_ONE = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "kernel_size": 1}
