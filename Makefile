@@ -8,7 +8,7 @@ LABEL_BIN := .venv-label/bin
 LABEL_INSTALLED := .venv-label/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo label test test-label check clean
+.PHONY: help demo label test test-label check docs zoo clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -30,6 +30,12 @@ check: $(INSTALLED) ## lint, format, types, spelling; changes nothing
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+docs: $(INSTALLED) ## write docs/reference from the code
+	$(BIN)/python -m scripts.reference
+
+zoo: $(INSTALLED) ## check the bundles as the MONAI model zoo does; offline: SCHEMA=FILE
+	$(BIN)/python scripts/zoo_checks.py $(if $(SCHEMA),--schema "$(SCHEMA)")
 
 clean: ## remove what the tools wrote; the environment and results stay
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
