@@ -1,0 +1,464 @@
+"""What ``benchmarks/evidence.py`` runs, keeps and says."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import evidence
+import numpy as np
+import pytest
+import torch
+from cells import RESULTS, paired_interval, read_rows
+from evidence_cell import DIAGNOSIS, SCORES, Deployed
+from evidence_data import DEMO, Source
+from evidence_plan import (
+    ABLATION,
+    BUNDLES,
+    GROUPS,
+    SETTINGS,
+    VARIANTS,
+    Cell,
+    digest,
+    plan,
+    present,
+)
+from evidence_tables import (
+    Results,
+    claims_table,
+    diagnosis_table,
+    group_tables,
+    readme_lines,
+    write_readme,
+)
+from monai.bundle import ConfigParser
+
+from dim_monai.divergence import DIVERGENCES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def score(variant: str, seed: int, dice: float, **changed: str) -> dict[str, str]:
+    """A row of the setting "quick", made with the present settings."""
+    row = dict.fromkeys(SCORES, "")
+    row |= {"part": "test", "setting": "quick", "seed": str(seed), "variant": variant}
+    row |= {"digest": present("quick", variant), "dice": str(dice), "peak_gb": "0.5"}
+    row |= {"sharpness_sam": "0.05", "sharpness_asam": "0.25"}
+    row |= {"domain": "site_a", "case": "a", "patient": "a"}
+    return {**row, **changed}
+
+
+# --- the plan ----------------------------------------------------------------------------------
+
+
+def test_the_ablation_comes_first_and_seeds_are_complete_before_the_next() -> None:
+    cells = plan("folds", [0, 1, 2])
+    ablation = ["supervised", "mean_teacher", "midss", "no_divergence", "no_sharpness", "dim"]
+    expected = [
+        Cell("folds", setting, variant, seed)
+        for setting in ("R1", "R2", "vessels")
+        for seed in (0, 1, 2)
+        for variant in ablation
+    ]
+    assert cells[: len(expected)] == expected
+    later = [cell.variant for cell in cells[len(expected) :]]
+    firsts = [later.index(name) for name in ("kl_closed_form", "climb_images", "share_0.25")]
+    assert firsts == sorted(firsts)
+    assert [c.setting for c in cells].index("R4") > [c.variant for c in cells].index("sam_0.5")
+    assert len(set(cells)) == len(cells)
+    assert "quick" not in {cell.setting for cell in cells}
+
+
+def test_a_selection_keeps_the_order() -> None:
+    chosen = plan("test", [3], groups=["labels", "ablation"], settings=["R2"], variants=["dim"])
+    assert chosen == [Cell("test", "R2", "dim", 3)]
+
+
+def test_every_f_is_there_in_both_forms() -> None:
+    found = {
+        (s["divergence"], s["divergence_estimator"])
+        for s in (VARIANTS[name].settings for name in GROUPS["divergence"].variants)
+        if "divergence" in s
+    }
+    assert found == {(f, e) for f in DIVERGENCES for e in ("closed_form", "variational")}
+
+
+@pytest.mark.parametrize("setting", ["R1", "vessels", "quick"])
+def test_what_a_cell_overrides_is_a_setting(setting: str) -> None:
+    known = ConfigParser.load_config_files([str(f) for f in SETTINGS[setting].configs("dim")])
+    groups = [group for group in GROUPS.values() if setting in group.settings]
+    names = {v for group in groups for v in group.variants}
+    overridden = {key for name in names for key in VARIANTS[name].settings}
+    assert {*overridden, *SETTINGS[setting].settings} <= known.keys()
+
+
+# --- the digest --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Path:
+    """A copy of the configs of dim_prostate."""
+    shutil.copytree(BUNDLES / "dim_prostate" / "configs", tmp_path / "dim_prostate" / "configs")
+    return tmp_path
+
+
+def edited(bundles: Path, old: str, new: str) -> str:
+    file = bundles / "dim_prostate" / "configs" / "train.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    return digest(SETTINGS["R1"], VARIANTS["dim"], bundles)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("\nlearning_rate: 0.001", "\nlearning_rate: 0.002", False),
+        ("\n    power: 0.9", "\n    power: 0.8", False),
+        ("    rho: '@rho'", "    rho: 0.3", False),
+        ("keys: pred, argmax: true", "keys: pred, argmax: false", False),
+        ("\nseed: 0 ", "\nseed: 7 ", True),
+        ("\ncheckpoint_interval: 100", "\ncheckpoint_interval: 10", True),
+        ("@output_dir + '/training_log.csv'", "@output_dir + '/log.csv'", True),
+    ],
+)
+def test_the_digest_sees_what_trains_and_scores(
+    bundles: Path, old: str, new: str, same: bool
+) -> None:
+    before = digest(SETTINGS["R1"], VARIANTS["dim"])
+    assert (edited(bundles, old, new) == before) == same
+
+
+def test_the_digest_tells_variants_apart_and_knows_one_by_two_names() -> None:
+    digests = [present("quick", variant) for variant in ABLATION]
+    assert len(set(digests)) == len(digests)
+    default = ConfigParser.load_config_file(SETTINGS["R1"].configs("dim")[0])["divergence"]
+    assert present("R1", f"{default}_closed_form") == present("R1", "dim")
+    assert present("R1", "share_0.5") != present("R1", "dim")
+
+
+# --- the lists ---------------------------------------------------------------------------------
+
+PEOPLE = {d: {f"{d}{n}": [f"{d}{n}L", f"{d}{n}R"] for n in range(9)} for d in "ab"}
+
+
+def entry(_: Path, domain: str, case: str, label: bool) -> dict[str, str]:
+    return {"case": case, "domain": domain, **({"label": case} if label else {})}
+
+
+SOURCE = Source({"a": 2, "b": 3}, lambda _, domain: PEOPLE[domain], entry)
+
+
+def cases(entries: Sequence[dict[str, str]]) -> set[str]:
+    return {entry["case"] for entry in entries}
+
+
+def test_the_test_part_is_the_same_for_all_seeds_and_closed_to_folds() -> None:
+    tests = [SOURCE.split(Path(), "test", 1, 1.0, seed).lists for seed in range(4)]
+    assert len({frozenset(cases(lists["test"])) for lists in tests}) == 1
+    closed = {case[:-1] for case in cases(tests[0]["test"])}
+    assert len(closed) == 5
+    folds = [SOURCE.split(Path(), "folds", 1, 1.0, seed).lists for seed in range(4)]
+    assert len({frozenset(cases(lists["test"])) for lists in folds}) > 1
+    for lists in folds:
+        assert not closed & {case[:-1] for entries in lists.values() for case in cases(entries)}
+
+
+@pytest.mark.parametrize("part", ["folds", "test"])
+def test_a_case_is_in_one_list_and_a_scored_patient_in_no_other(part: str) -> None:
+    split = SOURCE.split(Path(), part, 2, 1.0, 5)
+    lists = split.lists
+    trained = cases(lists["labeled"]) | cases(lists["unlabeled"])
+    assert len(trained) == len(lists["labeled"]) + len(lists["unlabeled"])
+    assert not {c[:-1] for c in trained} & {c[:-1] for c in cases(lists["test"])}
+    assert len(lists["labeled"]) == 2
+    assert {entry["domain"] for entry in lists["labeled"]} == {"a"}
+    assert not any("label" in entry for entry in lists["unlabeled"])
+    assert cases(split.hidden) == cases(lists["unlabeled"])
+    assert all("label" in entry for entry in split.hidden)
+
+
+def test_a_share_of_the_unlabelled_is_of_each_domain() -> None:
+    whole, half = (SOURCE.split(Path(), "test", 1, share, 0).lists for share in (1.0, 0.5))
+    assert half["labeled"] == whole["labeled"]
+    for domain in "ab":
+        counts = [sum(e["domain"] == domain for e in x["unlabeled"]) for x in (whole, half)]
+        assert counts[1] == round(counts[0] / 2)
+
+
+def test_setting_r_still_has_the_cases_of_its_first_cells(test_data: Path) -> None:
+    """Five are scored, drawn by 20261121; seed 0 labels the first that 1000 draws of the rest."""
+    files = sorted((test_data / "prostate_t2" / "rumc_320").glob("*_t2.nii.gz"))
+    names = [file.name.removesuffix("_t2.nii.gz") for file in files]
+    drawn = random.Random(20261121).sample(names, len(names))  # noqa: S311
+    labelled = random.Random(1000).sample(drawn[5:], len(names) - 5)[0]  # noqa: S311
+    lists = SETTINGS["R1"].source.split(test_data / "prostate_t2", "test", 1, 1.0, 0).lists
+    assert [entry["case"] for entry in lists["labeled"]] == [labelled]
+    scored = {entry["case"] for entry in lists["test"] if entry["domain"] == "rumc_320"}
+    assert scored == set(drawn[:5])
+    kept = [row for row in read_rows(RESULTS / "evidence.csv") if row["setting"] == "R1"]
+    of_part = [r for r in kept if (r["part"], r["domain"]) == ("test", "rumc_320")]
+    assert {row["case"] for row in of_part} == scored
+
+
+# --- running -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
+    """The cells that were run, instead of trainings."""
+    seen: list[Cell] = []
+
+    def run_cell(cell: Cell, *_: object) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        seen.append(cell)
+        if cell.variant == "midss":
+            raise RuntimeError("out of memory")
+        row = {"variant": cell.variant, "domain": "site_a"}
+        return [row | {"case": "a", "patient": "a", "dice": 0.5}], [row | {"cases": 1}]
+
+    monkeypatch.setattr(evidence, "run_cell", run_cell)
+    return seen
+
+
+def run(cells: Sequence[Cell], results: Path, **options: Any) -> None:
+    evidence.run(cells, results, lambda _: Path(), **options)
+
+
+def quick_plan(*variants: str, seeds: Sequence[int] = (0, 1)) -> list[Cell]:
+    return plan("folds", seeds, groups=["quick"], variants=variants)
+
+
+def test_a_finished_cell_is_not_run_again(tmp_path: Path, ran: list[Cell]) -> None:
+    run(quick_plan("supervised", "dim", seeds=[0]), tmp_path)
+    first = quick_plan("supervised", "dim", seeds=[0])
+    assert ran == first
+    run(quick_plan("supervised", "dim"), tmp_path)
+    assert ran == [*first, *quick_plan("supervised", "dim", seeds=[1])]
+    results, diagnosis = evidence.load(tmp_path)
+    assert len(results.of("folds", "quick", "dim")) == 2
+    assert len(diagnosis) == 4
+
+
+def test_two_names_of_the_same_settings_are_one_cell(tmp_path: Path, ran: list[Cell]) -> None:
+    default = ConfigParser.load_config_file(SETTINGS["R1"].configs("dim")[0])["divergence"]
+    same = [Cell("folds", "R1", name, 0) for name in ("dim", f"{default}_closed_form")]
+    run(same, tmp_path)
+    assert ran == same[:1]
+    assert len(evidence.load(tmp_path)[0].of("folds", "R1", same[1].variant)) == 1
+
+
+def test_a_cell_that_fails_is_told_and_keeps_no_other(tmp_path: Path, ran: list[Cell]) -> None:
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(quick_plan("midss", "dim", seeds=[0]), tmp_path)
+    results, _ = evidence.load(tmp_path)
+    assert [row["variant"] for row in results.rows] == ["dim"]
+
+
+def test_two_jobs_find_the_same_rows(tmp_path: Path, ran: list[Cell]) -> None:
+    run(quick_plan("supervised", "dim"), tmp_path, jobs=2)
+    assert set(ran) == set(quick_plan("supervised", "dim"))
+    assert len(evidence.load(tmp_path)[0].rows) == 4
+
+
+def test_no_cell_begins_after_the_budget(tmp_path: Path, ran: list[Cell]) -> None:
+    run(quick_plan("dim"), tmp_path, budget_minutes=-1)
+    assert ran == []
+
+
+def test_nothing_is_kept_of_a_cell_whose_settings_changed(
+    tmp_path: Path, ran: list[Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = present("quick", "dim")
+    digests = iter([planned, "changed"])
+    monkeypatch.setattr(evidence, "digest", lambda *_: next(digests))
+    with pytest.raises(RuntimeError, match="changed while"):
+        run(quick_plan("dim", seeds=[0]), tmp_path)
+    assert len(ran) == 1
+    assert not (tmp_path / "evidence.csv").exists()
+
+
+def test_either_quick_or_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in ([], ["--quick", "report"]):
+        with pytest.raises(SystemExit, match="2"):
+            evidence.main(argv)
+    assert "either --quick or one of" in capsys.readouterr().err
+
+
+# --- intervals ---------------------------------------------------------------------------------
+
+
+def test_the_interval_of_a_constant_difference_is_that_number() -> None:
+    baseline = {(seed, case): 0.1 * seed + 0.02 * case for seed in range(3) for case in range(7)}
+    better = {key: value + 0.25 for key, value in baseline.items()}
+    assert paired_interval(better, baseline) == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_the_interval_of_two_seeds_reaches_from_one_to_the_other() -> None:
+    """Both draws are of the same seed in a quarter of all cases: more than 2.5 %."""
+    better = {(0, "a"): 0.4, (1, "a"): 0.8, (2, "a"): 0.9}
+    baseline = {(0, "a"): 0.5, (1, "a"): 0.5}
+    assert paired_interval(better, baseline) == pytest.approx((0.1, -0.1, 0.3))
+
+
+def test_the_interval_of_many_cases_is_that_of_their_mean() -> None:
+    differences = np.random.default_rng(1).normal(0.05, 0.2, 400)
+    better = {(0, case): value for case, value in enumerate(differences)}
+    mean, low, high = paired_interval(better, dict.fromkeys(better, 0.0))
+    half = 1.96 * differences.std() / np.sqrt(400)
+    assert mean == pytest.approx(differences.mean())
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.1 * half)
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def quick_table(rows: Sequence[dict[str, str]]) -> dict[str, tuple[str, ...]]:
+    (table,) = group_tables(Results(rows), "quick", "test")
+    return {line[0]: line[1:] for line in table.lines}
+
+
+def test_a_line_shows_mean_spread_and_paired_difference() -> None:
+    rows = [score("supervised", seed, dice) for seed, dice in enumerate((0.5, 0.6, 0.7))]
+    rows += [score("dim", seed, dice) for seed, dice in enumerate((0.6, 0.7, 0.8))]
+    lines = quick_table(rows)
+    assert lines["supervised"][:3] == ("3", "0.600 ± 0.100", "")
+    assert lines["DiM"][:3] == ("3", "0.700 ± 0.100", "+0.100 (+0.100 to +0.100)")
+    assert lines["DiM"][-2:] == ("0.050 / 0.250", "0.5")
+    assert lines["MiDSS + SAM"][0] == "not run"
+
+
+def test_rows_of_other_settings_are_counted_and_not_used() -> None:
+    rows = [score("dim", 0, 0.5), *(score("dim", seed, 0.9, digest="old") for seed in (1, 2))]
+    (table,) = group_tables(Results(rows), "quick", "test")
+    assert {line[0]: line[1:3] for line in table.lines}["DiM"] == ("1", "0.500")
+    assert table.note == "2 rows of other settings were left out."
+
+
+def test_a_case_that_was_not_scored_is_in_no_mean() -> None:
+    rows = [score("dim", 0, 0.5), score("dim", 0, 0.0) | {"patient": "b", "dice": ""}]
+    assert quick_table(rows)["DiM"][1] == "0.500"
+
+
+def test_seeds_that_are_not_common_have_no_difference() -> None:
+    assert quick_table([score("supervised", 0, 0.5), score("dim", 1, 0.6)])["DiM"][2] == ""
+
+
+@pytest.mark.parametrize(
+    ("dice", "seeds", "verdict"),
+    [
+        (0.6, 3, "holds: +0.100"),
+        (0.4, 3, "DOES NOT HOLD: -0.100"),
+        (0.6, 2, "not shown: +0.100"),
+    ],
+)
+def test_a_claim_is_judged_by_its_interval(dice: float, seeds: int, verdict: str) -> None:
+    rows = [score("supervised", seed, 0.5) for seed in range(seeds)]
+    rows += [score("dim", seed, dice) for seed in range(seeds)]
+    lines = dict(claims_table(Results(rows), "test", ["quick"]).lines)
+    assert lines["Unlabelled images help: DiM above supervised"].startswith(verdict)
+    assert lines["DiM above its base, MiDSS"] == "not run"
+
+
+def test_an_interval_around_zero_shows_nothing() -> None:
+    rows = [score("supervised", seed, 0.5) for seed in range(3)]
+    rows += [score("dim", seed, dice) for seed, dice in enumerate((0.4, 0.5, 0.7))]
+    (line, *_) = claims_table(Results(rows), "test", ["quick"]).lines
+    assert line[1].startswith("not shown: +0.033 (-0.100 to +0.200)")
+
+
+def test_flatter_means_a_lower_sharpness() -> None:
+    rows = [score("midss", seed, 0.5, sharpness_sam="0.08") for seed in range(3)]
+    rows += [score("dim", seed, 0.5, sharpness_sam="0.05") for seed in range(3)]
+    *_, flatter = claims_table(Results(rows), "test", ["quick"]).lines
+    assert flatter[1] == "holds: -0.030 (-0.030 to -0.030)"
+
+
+def test_the_diagnosis_is_a_mean_over_seeds() -> None:
+    row = dict.fromkeys(DIAGNOSIS, "") | {"part": "test", "setting": "quick", "domain": "site_b"}
+    row |= {"digest": present("quick", "dim")}
+    rows = [row | {"seed": str(n), "pseudo_precision": str(p)} for n, p in enumerate((0.2, 0.4))]
+    (line,) = diagnosis_table(rows, "quick", "test").lines
+    assert line == ("DiM", "site_b", "2", "-", "0.300", "-", "-", "-", "-", "-")
+
+
+# --- the README --------------------------------------------------------------------------------
+
+
+def test_the_lines_of_the_readme_fit_into_it() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = readme_lines(Results([]), [])
+    begin, end = (text.index(f"<!-- results:{mark} -->") for mark in ("begin", "end"))
+    assert len(text) - (end - begin - 1) + len(lines) <= 120
+    assert sum("not run" in line for line in lines) == len(ABLATION)
+
+
+def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- results:begin -->\nold\n<!-- results:end -->\nb\n")
+    write_readme(readme, ["new", "lines"])
+    expected = "a\n<!-- results:begin -->\nnew\nlines\n<!-- results:end -->\nb\n"
+    assert readme.read_text() == expected
+    write_readme(readme, ["new", "lines"])
+    assert readme.read_text() == expected
+    readme.write_text("no marks\n")
+    with pytest.raises(ValueError, match="needs one"):
+        write_readme(readme, [])
+
+
+# --- measurements ------------------------------------------------------------------------------
+
+
+def test_pseudo_labels_are_held_against_the_truth() -> None:
+    """Of 8 pixels: 4 foreground; 4 called so, of which 3 right; 3 of them trusted, 2 right."""
+    truth = torch.tensor([1, 1, 1, 0, 1, 0, 0, 0]).reshape(1, 2, 4)
+    odds = torch.tensor([9.0, 9.0, 0.1, 9.0, -9.0, -9.0, -9.0, -0.1]).reshape(1, 1, 2, 4)
+    network = object.__new__(Deployed)
+    network.threshold = 0.9
+    image = {"image": torch.zeros(1, 2, 4), "label": truth}
+    network.transform = lambda _: {k: _Meta(v) for k, v in image.items()}
+    network.inferer = lambda *_: torch.cat([torch.zeros_like(odds), odds], dim=1)
+    network.network = torch.nn.Identity()
+    quality = network.pseudo_labels([{"domain": "a"}, {"domain": "a"}])["a"]
+    assert quality == {
+        "cases": 2,
+        "pseudo_coverage": 6 / 8,
+        "pseudo_precision": round(2 / 3, 5),
+        "pseudo_recall": 2 / 4,
+        "pseudo_dice": 2 * 3 / (4 + 4),
+    }
+
+
+class _Meta:
+    """Stands for MONAI's MetaTensor."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def as_tensor(self) -> torch.Tensor:
+        return self.tensor
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute on a free core
+def test_quick_runs_from_end_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/evidence.py", "--quick", "--results", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results, diagnosis = evidence.load(tmp_path)
+    assert {row["variant"] for row in results.rows} == {"supervised", "dim"}
+    assert len(results.rows) == 2 * sum(DEMO.scored.values())
+    assert all(0 <= float(row["dice"]) <= 1 for row in results.rows)
+    sharp = {row["variant"]: row["sharpness_sam"] for row in results.rows}
+    assert sharp["supervised"] != sharp["dim"]
+    assert {row["domain"] for row in diagnosis} == set(DEMO.domains)
+    assert all(0 <= float(row["pseudo_coverage"]) <= 1 for row in diagnosis)
+    assert "| mean teacher | not run |" in done.stdout
+    page = (tmp_path / "evidence.html").read_text(encoding="utf-8")
+    assert "<td>not run</td>" in page
+    assert 'src="data:image/png;base64,' in page
+    assert (tmp_path / "evidence_quick_quick_test.png").read_bytes().startswith(b"\x89PNG")
