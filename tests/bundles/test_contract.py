@@ -106,7 +106,7 @@ def test_both_configs_slide_alike(train: ConfigWorkflow, inference: ConfigWorkfl
         assert getattr(one, setting, None) == getattr(other, setting, None)
 
 
-SEEN = {PROSTATE.name: (1, 96, 96), FUNDUS.name: (3, 768)}
+SEEN = {PROSTATE.name: (3, 96, 96), FUNDUS.name: (3, 768)}
 """What the preprocessing of a case begins with: channels, and columns of a square one."""
 
 

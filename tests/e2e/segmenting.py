@@ -25,7 +25,7 @@ RADIUS_MM = 21.0
 
 # Logits of intensities in [-1, 1]: each class is the highest where it should be.
 WEIGHTS = {
-    PROSTATE.name: [[-10.0], [10.0]],
+    PROSTATE.name: [[-10.0, 0.0, 0.0], [10.0, 0.0, 0.0]],  # of the slice itself alone
     FUNDUS.name: [[0.0, 0.0, 0.0], [20.0, 0.0, 0.0], [20.0, 20.0, 0.0]],
 }
 
