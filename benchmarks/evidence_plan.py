@@ -90,7 +90,8 @@ def _prostate(labels: int) -> Setting:
 # how well vessels can be found.
 _SHORT = {"max_epochs": 4, "steps_per_epoch": 50, "labelled_batch": 2, "unlabelled_batch": 2}
 _TINY = {
-    "max_epochs": 1, "steps_per_epoch": 3, "labelled_batch": 2, "unlabelled_batch": 2,
+    "max_epochs": 1, "steps_per_epoch": 3, "sharpness_start": 0.3,
+    "labelled_batch": 2, "unlabelled_batch": 2,
     "spacing": [5.0, 5.0, -1], "roi_size": [32, 32],
 }  # fmt: skip
 

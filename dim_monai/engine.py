@@ -65,11 +65,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         method: turns a batch into views.
         loss_function: (logits, target, weight) -> (B,) loss of each sample.
         seed: root seed; what the method draws depends on it and the step alone.
-        precision: "float32", "bfloat16" or "float16" for the student's forward passes; float16
-            scales the gradient. The teacher predicts in the precision of its weights.
+        precision: "float32", "bfloat16" or "float16" for the forward passes of student and
+            teacher; float16 scales the gradient. Weights, losses and targets stay in float32.
         max_gradient_norm: clip the gradient to this norm; None leaves it.
         joint_forward: let all views of a step through the student as one batch, which is faster
-            and the same unless the network has batch statistics.
+            and the same unless the network has batch statistics. Where terms are differentiated
+            apart, as in a step with a second pass, it is two or three batches.
         max_skipped_steps: consecutive non-finite steps after which the run stops.
         train_handlers: as in MONAI.
         inferer: calls the network; None calls it once a step.
@@ -77,6 +78,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     Raises:
         ConfigError: unknown precision; in a step, no term is left for the second pass.
         NumericError: too many consecutive steps were not finite.
+        DataError: a process of the loader died.
     """
 
     scaler: torch.amp.GradScaler  # type: ignore[assignment]  # of any device, not CUDA alone
@@ -114,11 +116,17 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         # Set by a handler that makes a second pass: these terms are differentiated in the first
         # pass only; None means that there is no second pass.
         self.first_pass_terms: frozenset[str] | None = None
+        # Set by a handler that moves the weights for the first pass: entered before, left after it.
+        self.first_pass_at: Callable[[], AbstractContextManager[None]] = nullcontext
+        # Set by a handler in a step of which every term is differentiated by itself.
+        self.terms_apart = False
         # True while `.grad` holds this rank's own gradient instead of the mean over ranks.
         self.gradient_is_local = False
         self.views: list[View] = []
-        # The terms of the step while their graph exists: between forward and backward.
+        # The terms of the step while their graph exists, from forward to backward, and the norms
+        # of their gradients once a handler has measured them.
         self.live_terms: dict[str, Tensor] = {}
+        self.live_norms: dict[str, float] = {}
         # What a checkpoint holds besides network, optimizer and scaler; handlers add to it.
         self.parts: dict[str, Stateful] = {}
         # Set by a handler that can go on with an interrupted run; called before training starts.
@@ -150,7 +158,14 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         """Train; unlike MONAI's trainer the gradient scaler of an earlier call is kept."""
         if self.restore is not None:
             self.restore(self)
-        super(Trainer, self).run()
+        try:
+            super(Trainer, self).run()
+        except RuntimeError as error:
+            # PyTorch tells of a dead loader process by a signal, in the middle of anything.
+            ask = getattr(self.data_loader, "raise_if_a_worker_died", None)
+            if ask is not None:
+                ask(error)
+            raise
 
     def add_term(self, name: str, term: ExtraTerm, weight: float) -> None:
         """Add a named term to the loss of every step.
@@ -172,9 +187,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         """
         views = [view for view in self.views if view.term not in without]
         self._repeat_random_layers()
-        with torch.autocast(
-            self.state.device.type, dtype=self.precision, enabled=self.precision is not None
-        ):
+        with self._autocast():
             logits = self._predict(views)
         terms = {
             view.term: self.loss_function(output, view.target, view.weight).mean()
@@ -204,18 +217,16 @@ class SemiSupervisedTrainer(SupervisedTrainer):
     def _iteration(self, engine: SupervisedTrainer, batchdata: Any) -> Any:
         self._pose(batchdata)
         self.optimizer.zero_grad(set_to_none=True)
-        with self._first_pass():
-            terms = self.evaluate()
+        with self._first_pass(), self.first_pass_at():
+            self.live_terms = self.evaluate()
             output = {
-                Keys.LOSS: self.total(terms).detach(),
-                "terms": {name: value.detach() for name, value in terms.items()},
+                Keys.LOSS: self.total(self.live_terms).detach(),
+                "terms": {name: value.detach() for name, value in self.live_terms.items()},
             }
             self.state.output = [output]
             self.fire_event(IterationEvents.FORWARD_COMPLETED)
-            self.live_terms = terms
             self.fire_event(IterationEvents.LOSS_COMPLETED)
-            kept = self._backward_first_pass(terms)
-            self.live_terms = {}
+            kept = self._backward_first_pass()
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         self._complete_gradient(kept)
         self._step()
@@ -234,8 +245,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         batch = Batch(streams["labelled"], streams.get("unlabelled"))
         generator = stream_generator(self.seed, "method", step, rank())
         self.network.train()
+        teacher = None if self.teacher is None else self._ask_teacher
         self.views, self.state.diagnostics = self.method.views(
-            batch, self.teacher, step / steps, generator
+            batch, teacher, step / steps, generator
         )
         self.state.coefficients = {view.term: view.coefficient for view in self.views} | {
             name: weight for name, (_, weight) in self.extra_terms.items()
@@ -249,12 +261,46 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if len(self._random_state) > 1:
             torch.cuda.set_rng_state(self._random_state[1], self.state.device)
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.state.device.type, dtype=self.precision, enabled=self.precision is not None
+        )
+
+    def _ask_teacher(self, images: Tensor) -> Tensor:
+        """Return the teacher's logits (B, K, *S), of which nothing is recorded for a backward."""
+        if self.teacher is None:
+            raise RuntimeError("the trainer has no teacher")
+        with torch.inference_mode(), self._autocast():
+            logits: Tensor = self.teacher(images)
+        return logits
+
     def _predict(self, views: list[View]) -> list[Tensor]:
-        images = [view.image for view in views]
+        """Return the student's logits of each view; views of one group share a forward pass."""
+        groups: dict[tuple[int, int | str], list[int]] = {}
+        for place, view in enumerate(views):
+            groups.setdefault(self._group(place, view), []).append(place)
+        logits: dict[int, Tensor] = {}
+        for _, places in sorted(groups.items(), key=lambda group: group[0][0]):
+            images = [views[place].image for place in places]
+            output = self.inferer(torch.cat(images), self.network)
+            split = torch.split(output, [len(image) for image in images])
+            logits |= dict(zip(places, split, strict=True))
+        return [logits[place] for place in range(len(views))]
+
+    def _group(self, place: int, view: View) -> tuple[int, int | str]:
+        """Return what a view has in common with those that go through the student with it.
+
+        A backward pass through a joint batch costs as much for one of its views as for all. Hence
+        views are together whose terms are differentiated together. What has a second pass comes
+        first in both, so that random layers treat it alike.
+        """
+        first = self.first_pass_terms or frozenset()
+        # The terms that handlers add look at unmixed unlabelled images.
+        looked_at = view.origin == "unlabelled" and not first.isdisjoint(self.extra_terms)
+        order = 2 if view.term in first else int(looked_at)
         if not self.joint_forward:
-            return [self.inferer(image, self.network) for image in images]
-        logits: Tensor = self.inferer(torch.cat(images), self.network)
-        return list(torch.split(logits, [len(image) for image in images]))
+            return order, place
+        return order, view.origin if self.terms_apart else ""
 
     def _first_pass(self) -> AbstractContextManager[Any]:
         """Leave the gradient on its rank if a second pass will replace it."""
@@ -263,8 +309,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.gradient_is_local = True
         return self.network.no_sync()
 
-    def _backward_first_pass(self, terms: dict[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
-        """Differentiate; the gradient of terms that have no second pass is kept aside."""
+    def _backward_first_pass(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """Differentiate; the gradient of terms that have no second pass is kept aside.
+
+        Afterwards nothing of the graph is left, before a second one is built.
+        """
+        terms, self.live_terms, self.live_norms = self.live_terms, {}, {}
         first = self.first_pass_terms or frozenset()
         aside = {name: value for name, value in terms.items() if name in first}
         rest = {name: value for name, value in terms.items() if name not in first}
@@ -275,13 +325,21 @@ class SemiSupervisedTrainer(SupervisedTrainer):
                 expected=f"at least one of {sorted(terms)} that is not",
                 do="shorten not_perturbed",
             )
-        kept = []
-        if aside:
-            self.backward(aside, retain_graph=True)
-            kept = [(w, w.grad) for w in self.parameters() if w.grad is not None]
-            self.optimizer.zero_grad(set_to_none=True)
-        self.backward(rest)
+        self.backward(rest, retain_graph=bool(aside))
+        if not aside:
+            return []
+        climb = self._take_gradient()
+        self.backward(aside)
+        kept = self._take_gradient()
+        for weight, gradient in climb:
+            weight.grad = gradient
         return kept
+
+    def _take_gradient(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """Return the gradient of each weight and leave none."""
+        taken = [(w, w.grad) for w in self.parameters() if w.grad is not None]
+        self.optimizer.zero_grad(set_to_none=True)
+        return taken
 
     def _complete_gradient(self, kept: list[tuple[nn.Parameter, Tensor]]) -> None:
         if self.gradient_is_local:

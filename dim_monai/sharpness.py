@@ -22,7 +22,8 @@ Rule = Callable[[Sequence[Tensor], Sequence[Tensor], float], list[Tensor]]
 
 def global_norm(tensors: Sequence[Tensor]) -> Tensor:
     """Return the Euclidean norm over all tensors, in float32 or wider; NaN or Inf if any is."""
-    norms = [torch.linalg.vector_norm(tensor, dtype=_wide(tensor)) for tensor in tensors]
+    wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    norms = torch._foreach_norm(list(tensors), 2, dtype=wide)
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return norm
 
@@ -34,7 +35,7 @@ def sam(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float) -> l
     need not be removed first.
     """
     scale = rho / (global_norm(gradients) + TINY)
-    return [gradient * scale.to(gradient.dtype) for gradient in gradients]
+    return list(torch._foreach_mul(list(gradients), scale))
 
 
 def asam(
@@ -47,15 +48,17 @@ def asam(
     The ascent is relative to the size of each weight, hence the same for two networks that differ
     only by a rescaling of their layers. Useful rho is about ten times that of SAM.
     """
-    sizes = [weight.detach().abs() + eta for weight in weights]
-    scaled = [size * gradient for size, gradient in zip(sizes, gradients, strict=True)]
-    scale = rho / (global_norm(scaled) + TINY)
-    return [
-        size * tensor * scale.to(tensor.dtype) for size, tensor in zip(sizes, scaled, strict=True)
-    ]
+    sizes = list(torch._foreach_add(torch._foreach_abs([w.detach() for w in weights]), eta))
+    step = list(torch._foreach_mul(sizes, list(gradients)))
+    scale = rho / (global_norm(step) + TINY)
+    torch._foreach_mul_(step, sizes)
+    torch._foreach_mul_(step, scale)
+    return step
 
 
-RULES: dict[str, Rule] = {"sam": sam, "asam": asam}
+# The last two climb as SAM does: "looksam" not in every step, "msam" along the optimizer's momentum
+# in place of the gradient. When and along what is the caller's part.
+RULES: dict[str, Rule] = {"sam": sam, "asam": asam, "looksam": sam, "msam": sam}
 
 
 def get_rule(name: str) -> Rule:
@@ -69,6 +72,29 @@ def get_rule(name: str) -> Rule:
             "unknown sharpness rule", got=repr(name), expected=f"one of {sorted(RULES)}"
         )
     return RULES[name]
+
+
+def orthogonal_direction(climbed: Sequence[Tensor], plain: Sequence[Tensor]) -> list[Tensor]:
+    """Return the unit vector of the part of ``climbed`` that is orthogonal to ``plain``.
+
+    The part of SAM's gradient that a plain gradient lacks; it changes slowly over the steps
+    (LookSAM: Liu et al., CVPR 2022, arXiv 2203.02714). Zero where the two are parallel.
+
+    Args:
+        climbed: the gradient at the worse point.
+        plain: the gradient at the weights, of the same shapes. A common factor of both, as a
+            gradient scaler's, changes nothing.
+    """
+    # Of unit vectors: a product of small gradients would be below what float32 can hold.
+    along, start = _unit(climbed), _unit(plain)
+    cosine = torch.stack([(a * p).sum() for a, p in zip(along, start, strict=True)]).sum()
+    part = torch._foreach_sub(along, torch._foreach_mul(start, cosine))
+    # What is left of parallel gradients is rounding, and has no direction worth following.
+    return [tensor * (global_norm(part) > 1e-6) for tensor in _unit(part)]
+
+
+def _unit(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return list(torch._foreach_div(list(tensors), global_norm(tensors) + TINY))
 
 
 @contextmanager
@@ -118,7 +144,3 @@ def sharpness(
     with perturbed(weights, get_rule(rule)(weights, gradients, rho)), torch.no_grad():
         there = loss()
     return float(there) - float(here.detach())
-
-
-def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32

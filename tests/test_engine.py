@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import ConfigError, NumericError
 from dim_monai.handlers import FDivergence, SharpnessAware, TeacherEMA
 from dim_monai.methods import MiDSS
+from dim_monai.objectives import segmentation_loss
 from tests.handlers.tiny import (
     Record,
     equal,
@@ -141,6 +143,70 @@ def test_random_layers_repeat_within_a_step_and_differ_between_steps() -> None:
     assert again.seen[0] == [first.seen[0]] * 2
     assert again.seen[1] == [first.seen[1]] * 2
     assert first.seen[0] != first.seen[1]
+
+
+@pytest.mark.parametrize("not_perturbed", [(), ("f_divergence",), ("symmetric", "f_divergence")])
+def test_terms_differentiated_apart_make_the_gradient_of_all_together(
+    not_perturbed: tuple[str, ...],
+) -> None:
+    """With radius zero the gradient of a step with two passes is that of a step with one."""
+    states = []
+    for handlers in ([], [SharpnessAware(0.0, not_perturbed=not_perturbed)]):
+        network = make_network()
+        dim = [TeacherEMA(network), FDivergence(interval=0), *handlers]
+        batches = [make_batch(seed) for seed in range(3)]
+        make_trainer(network, batches, *dim, method=MiDSS(threshold=0.5)).run()
+        states.append(state_of(network))
+    assert not equal(states[0], state_of(make_network()))
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_term_is_differentiated_through_no_more_images_than_it_sees() -> None:
+    """What the second pass leaves out costs nothing there, and a plain step is one batch."""
+    sizes: dict[float, list[int]] = {}
+    for start in (0.0, 1.0):
+        network = make_network()
+        seen = sizes.setdefault(start, [])
+        network.register_forward_pre_hook(lambda _, images, seen=seen: seen.append(len(images[0])))
+        aside = ("labelled_in_box", "unlabelled_in_box", "symmetric", "f_divergence")
+        dim = [
+            TeacherEMA(network),
+            FDivergence(interval=0),
+            SharpnessAware(not_perturbed=aside, start=start),
+        ]
+        dim[0].network._forward_pre_hooks.clear()
+        make_trainer(network, [make_batch(0)], *dim, method=MiDSS(threshold=0.5)).run()
+    assert sizes == {0.0: [2, 6, 2], 1.0: [8]}
+
+
+def test_nothing_of_the_first_graph_is_left_in_the_second_pass() -> None:
+    network, alive = make_network(), []
+    graphs: list[weakref.ref[Tensor]] = []
+
+    def loss(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        alive.append(sum(graph() is not None for graph in graphs))
+        graphs.append(weakref.ref(logits))
+        return segmentation_loss(logits, target, weight)
+
+    dim = [TeacherEMA(network), SharpnessAware(not_perturbed=["symmetric"])]
+    make_trainer(
+        network, [make_batch(0)], *dim, method=MiDSS(threshold=0.5), loss_function=loss
+    ).run()
+    assert len(alive) == 4 + 3
+    assert alive[4] == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_teacher_predicts_in_the_precision_of_the_step(precision: str) -> None:
+    network = make_network()
+    teacher, seen = TeacherEMA(network), []
+    teacher.network.register_forward_hook(lambda module, images, logits: seen.append(logits))
+    make_trainer(
+        network, [make_batch(0)], teacher, method=MiDSS(threshold=0.5), precision=precision
+    ).run()
+    assert [logits.dtype for logits in seen] == [getattr(torch, precision)]
+    assert seen[0].is_inference()
 
 
 # --- what is skipped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 
 from dim_monai.engine import SemiSupervisedTrainer
@@ -13,16 +14,18 @@ from dim_monai.sharpness import global_norm
 def gradient_norms(engine: SemiSupervisedTrainer) -> dict[str, float]:
     """Return the norm of each live term's gradient over the student's weights, unweighted.
 
-    Call it at ``LOSS_COMPLETED``, while the graph of the step exists. Costs one backward pass a
-    term.
+    Call it at ``LOSS_COMPLETED``, while the graph of the step exists. The first call of a step
+    costs one backward pass a term, which is cheapest where ``engine.terms_apart`` was set before
+    the step; further calls cost nothing.
     """
+    if engine.live_norms:
+        return engine.live_norms
     weights = [weight for weight in engine.network.parameters() if weight.requires_grad]
-    norms = {}
     for name, value in engine.live_terms.items():
         gradients = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
         present = [gradient for gradient in gradients if gradient is not None]
-        norms[name] = float(global_norm(present)) if present else 0.0
-    return norms
+        engine.live_norms[name] = float(global_norm(present)) if present else 0.0
+    return engine.live_norms
 
 
 class GradientShares:
@@ -45,11 +48,12 @@ class GradientShares:
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Measure when the loss of a step is known."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._announce)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def __call__(self, engine: SemiSupervisedTrainer) -> None:
         """Measure the shares of this step, if it is one of those that are measured."""
-        if engine.state.iteration % self.interval:
+        if not self._measures(engine):
             return
         weighted = {
             name: engine.state.coefficients[name] * norm
@@ -59,3 +63,10 @@ class GradientShares:
         if total > 0:
             shares = {f"share_{name}": norm / total for name, norm in weighted.items()}
             engine.state.diagnostics.update(shares)
+
+    def _announce(self, engine: SemiSupervisedTrainer) -> None:
+        """Let the trainer arrange a step that is measured so that measuring is cheap."""
+        engine.terms_apart = self._measures(engine)
+
+    def _measures(self, engine: SemiSupervisedTrainer) -> bool:
+        return bool(engine.state.iteration % self.interval == 0)

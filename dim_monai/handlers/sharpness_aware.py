@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from ignite.engine import Events
 from monai.engines.utils import IterationEvents
+from torch import Tensor
 
 from dim_monai.distributed import all_finite
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import ConfigError
-from dim_monai.sharpness import get_rule, global_norm, kept_buffers, perturbed
+from dim_monai.sharpness import (
+    get_rule,
+    global_norm,
+    kept_buffers,
+    orthogonal_direction,
+    perturbed,
+)
 
 
 class SharpnessAware:
@@ -30,17 +39,28 @@ class SharpnessAware:
     The second pass may begin late: SAM in the last part of a training finds minima as flat as SAM
     from the first step (Zhou et al., ICLR 2025, arXiv 2410.10373), and costs nothing before.
 
+    Two rules cost less than a second pass in every step:
+
+    * ``looksam`` (Liu et al., CVPR 2022): the second pass comes every ``every`` steps. Between, the
+      gradient ``g`` becomes ``g + reuse * ||g|| v`` with v the direction that the last second
+      pass had and its first pass had not.
+    * ``msam`` (Momentum-SAM: Becker et al., arXiv 2401.12033, 2024): the one pass of the step is
+      made at ``w + rho m / ||m||`` with m the optimizer's momentum. All terms are seen from there.
+
     Under DDP each rank climbs along its own gradient (m-sharpness: Foret et al., ICLR 2021).
 
     Args:
         rho: radius of the climb. 0.05 is the default of SAM; ASAM wants about ten times that.
-        rule: "sam" or "asam", see :mod:`dim_monai.sharpness`.
+        rule: "sam", "asam", "looksam" or "msam", see :mod:`dim_monai.sharpness`.
         not_perturbed: names of terms that stay at the weights; a name that the step does not have
             is of no effect. The trainer refuses a step of which no term is left.
-        start: share of the training after which the second pass begins; 0 is SAM throughout.
+        start: share of the training after which the climbing begins; 0 is SAM throughout.
+        every: steps from one second pass of ``looksam`` to the next; 1 is SAM.
+        reuse: weight of the remembered direction (LookSAM: 0.7).
 
     Raises:
-        ConfigError: negative rho, unknown rule, or start outside [0, 1].
+        ConfigError: negative rho, unknown rule, start outside [0, 1], every below 1, or terms that
+            are not perturbed with ``msam``; in a step, ``msam`` without momentum.
     """
 
     def __init__(
@@ -49,38 +69,112 @@ class SharpnessAware:
         rule: str = "sam",
         not_perturbed: Sequence[str] = ("f_divergence",),
         start: float = 0.0,
+        every: int = 5,
+        reuse: float = 0.7,
     ) -> None:
         if rho < 0:
             raise ConfigError("rho is negative", got=rho, expected="rho >= 0")
         if not 0 <= start <= 1:
             raise ConfigError("start of the second pass", got=start, expected="0 <= start <= 1")
+        if every < 1:
+            raise ConfigError("steps between second passes", got=every, expected=">= 1")
+        self.along_momentum = rule == "msam"
+        if self.along_momentum and not_perturbed:
+            raise ConfigError(
+                "msam has one pass, in which every term is perturbed",
+                got=f"not_perturbed: {list(not_perturbed)}",
+                do="set not_perturbed to []",
+            )
         self.start = start
         self.rho = rho
         self.rule = get_rule(rule)
         self.not_perturbed = frozenset(not_perturbed)
+        self.every = every if rule == "looksam" else 1
+        self.reuse = reuse
+        self._remembered: dict[str, Tensor] = {}
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
-        """Let the trainer make a second pass in every step from ``start`` on."""
+        """Let the trainer look from a worse point in every step from ``start`` on."""
         engine.add_event_handler(Events.ITERATION_STARTED, self._announce)
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+        if not self.along_momentum:
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+        if self.every > 1:
+            engine.parts["sharpness"] = self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what ``looksam`` remembers, for a checkpoint."""
+        return {"remembered": dict(self._remembered)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._remembered = dict(state["remembered"])
 
     def __call__(self, engine: SemiSupervisedTrainer) -> None:
         """Make the second pass (called after the first backward)."""
         if engine.first_pass_terms is None:
             return
         weights = engine.parameters()
-        gradients = [weight.grad.detach().clone() for weight in weights if weight.grad is not None]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         if not all_finite(global_norm(gradients)):
             return
-        perturbation = self.rule(weights, gradients, self.rho)
-        with perturbed(weights, perturbation), kept_buffers(engine.network):
+        if self._remembered and (engine.state.iteration - 1) % self.every:
+            self._add_remembered(engine, global_norm(gradients))
+            return
+        with (
+            perturbed(weights, self.rule(weights, gradients, self.rho)),
+            kept_buffers(engine.network),
+        ):
             terms = engine.evaluate(without=self.not_perturbed)
             engine.optimizer.zero_grad(set_to_none=True)
             engine.backward(terms)
         engine.gradient_is_local = False
+        if self.every > 1:
+            self._remember(engine, dict(zip(weights, gradients, strict=True)))
+
+    def _remember(self, engine: SemiSupervisedTrainer, first: dict[Tensor, Tensor]) -> None:
+        both = {
+            name: weight
+            for name, weight in engine.network.named_parameters()
+            if weight in first and weight.grad is not None
+        }
+        second = [weight.grad for weight in both.values() if weight.grad is not None]
+        # A direction that is not finite would spoil all steps until the next second pass.
+        if second and all_finite(global_norm(second)):
+            direction = orthogonal_direction(second, [first[weight] for weight in both.values()])
+            self._remembered = dict(zip(both, direction, strict=True))
+
+    def _add_remembered(self, engine: SemiSupervisedTrainer, norm: Tensor) -> None:
+        for name, weight in engine.network.named_parameters():
+            if weight.grad is not None and name in self._remembered:
+                direction = self._remembered[name].to(weight.device)
+                weight.grad.add_(direction * (self.reuse * norm))
 
     def _announce(self, engine: SemiSupervisedTrainer) -> None:
-        """Tell the trainer whether this step has a second pass."""
+        """Tell the trainer what is particular about this step."""
         steps = engine.state.max_epochs * engine.state.epoch_length
         begun = engine.state.iteration - 1 >= self.start * steps
-        engine.first_pass_terms = self.not_perturbed if begun else None
+        if self.along_momentum:
+            if begun:
+                engine.first_pass_at = lambda: self._at_momentum(engine)
+        else:
+            engine.first_pass_terms = self.not_perturbed if begun else None
+
+    @contextmanager
+    def _at_momentum(self, engine: SemiSupervisedTrainer) -> Iterator[None]:
+        """Stand at ``w + rho m / ||m||``; at w itself in the first step, which has no momentum."""
+        defaults = engine.optimizer.defaults
+        key = "exp_avg" if "betas" in defaults else "momentum_buffer"
+        if key == "momentum_buffer" and not defaults.get("momentum"):
+            raise ConfigError(
+                "msam climbs along the momentum, and the optimizer has none",
+                got=type(engine.optimizer).__name__,
+                expected="AdamW, or SGD with momentum",
+            )
+        states = engine.optimizer.state
+        found = [(w, states[w][key]) for w in engine.network.parameters() if key in states[w]]
+        if not found:
+            yield
+            return
+        weights, momentum = [weight for weight, _ in found], [buffer for _, buffer in found]
+        with perturbed(weights, self.rule(weights, momentum, self.rho)):
+            yield

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dim_monai.objectives import View
+
+# Images (B, C, *S) to logits (B, K, *S): a network, or the trainer that asks one.
+Teacher = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Method(Protocol):
     def views(
         self,
         batch: Batch,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
         progress: float,
         generator: torch.Generator,
     ) -> tuple[list[View], dict[str, float | Tensor]]:
@@ -63,7 +67,7 @@ def supervised_view(batch: Batch) -> View:
 
 
 @torch.no_grad()
-def teacher_probability(teacher: nn.Module | None, *images: Tensor) -> tuple[Tensor, ...]:
+def teacher_probability(teacher: Teacher | None, *images: Tensor) -> tuple[Tensor, ...]:
     """Return the teacher's class probabilities of each batch of images, from one forward pass."""
     if teacher is None:
         raise ValueError("this method needs a teacher; attach TeacherEMA to the trainer")

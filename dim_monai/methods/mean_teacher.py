@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dim_monai.methods.base import Batch, supervised_view, teacher_probability, trust_in_teacher
+from dim_monai.methods.base import (
+    Batch,
+    Teacher,
+    supervised_view,
+    teacher_probability,
+    trust_in_teacher,
+)
 from dim_monai.objectives import View, pseudo_label, sigmoid_ramp
 
 
@@ -32,7 +38,7 @@ class MeanTeacher:
     def views(
         self,
         batch: Batch,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
         progress: float,
         generator: torch.Generator,
     ) -> tuple[list[View], dict[str, float | Tensor]]:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dim_monai.errors import ConfigError
-from dim_monai.methods.base import Batch, supervised_view, teacher_probability, trust_in_teacher
+from dim_monai.methods.base import (
+    Batch,
+    Teacher,
+    supervised_view,
+    teacher_probability,
+    trust_in_teacher,
+)
 from dim_monai.mixing import mix, mix_amplitude, random_amplitude_shares, random_boxes
 from dim_monai.objectives import View, pseudo_label, sigmoid_ramp
 
@@ -48,7 +54,7 @@ class MiDSS:
     def views(
         self,
         batch: Batch,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
         progress: float,
         generator: torch.Generator,
     ) -> tuple[list[View], dict[str, float | Tensor]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dim_monai.methods.base import Batch, supervised_view
+from dim_monai.methods.base import Batch, Teacher, supervised_view
 from dim_monai.objectives import View
 
 
@@ -18,7 +18,7 @@ class Supervised:
     def views(
         self,
         batch: Batch,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
         progress: float,
         generator: torch.Generator,
     ) -> tuple[list[View], dict[str, float | Tensor]]:

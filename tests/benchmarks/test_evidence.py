@@ -121,7 +121,7 @@ def edited(bundles: Path, old: str, new: str) -> str:
         ("\nlearning_rate: 0.001", "\nlearning_rate: 0.002", False),
         ("\n    power: 0.9", "\n    power: 0.8", False),
         ("    rho: '@rho'", "    rho: 0.3", False),
-        ("keys: pred, argmax: true", "keys: pred, argmax: false", False),
+        ("keys: pred, largest: '@largest_component'", "keys: pred, largest: false", False),
         ("\nseed: 0 ", "\nseed: 7 ", True),
         ("\ncheckpoint_interval: 100", "\ncheckpoint_interval: 10", True),
         ("@output_dir + '/training_log.csv'", "@output_dir + '/log.csv'", True),

@@ -111,4 +111,4 @@ def test_training_and_inference_see_the_same_image(bundle: Path, dataset: Path) 
     # The window of the page: from -125 to 275 HU is from -1 to 1.
     volume = np.asarray(nib.load(file).dataobj, dtype=np.float32)
     expected = np.clip((volume[4:36, 4:36] + 125) / 400, 0, 1) * 2 - 1
-    assert np.allclose(np.sort(seen[0], axis=None), np.sort(expected, axis=None), atol=1e-5)
+    assert np.allclose(np.sort(seen[0][0], axis=None), np.sort(expected, axis=None), atol=1e-5)

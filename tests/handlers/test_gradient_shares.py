@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +37,23 @@ def test_shares_of_all_terms_sum_to_one() -> None:
         assert len(shares) == 5
         assert min(shares.values()) > 0
         assert math.isclose(sum(shares.values()), 1.0, rel_tol=1e-6)
+
+
+def test_two_that_measure_the_gradients_of_a_step_share_the_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    differentiate, passes = torch.autograd.grad, []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        passes.append(1)
+        return differentiate(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    network = make_network()
+    handlers = [TeacherEMA(network), GradientShares(interval=2), FDivergence(interval=2)]
+    batches = [make_batch(seed) for seed in range(4)]
+    make_trainer(network, batches, *handlers, method=MiDSS(threshold=0.5)).run()
+    assert len(passes) == 2 * 5  # two of the four steps, five terms each
 
 
 def test_a_share_is_the_weighted_gradient_norm() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
@@ -161,6 +162,134 @@ def test_both_passes_see_one_problem_and_the_teacher_is_asked_once() -> None:
     assert all(torch.equal(a, b) for a, b in zip(targets[:4], targets[4:], strict=True))
 
 
+# --- the rules that cost less
+
+
+def states_after(
+    *handlers: SharpnessAware, batches: int = 3, momentum: float = 0.9, **kwargs: Any
+) -> list[dict[str, Tensor]]:
+    """The weights after each step of a training."""
+    network = make_network()
+    path = Record(lambda engine: state_of(network))
+    seen = [make_batch(seed) for seed in range(batches)]
+    make_trainer(network, seen, *handlers, path, momentum=momentum, **kwargs).run()
+    return path.seen
+
+
+def test_looksam_that_looks_in_every_step_is_sam() -> None:
+    sam = states_after(SharpnessAware(RHO))
+    looksam = states_after(SharpnessAware(RHO, "looksam", every=1))
+    assert all(equal(*pair) for pair in zip(sam, looksam, strict=True))
+
+
+def test_looksam_that_reuses_nothing_is_sam_now_and_then() -> None:
+    look = Record(lambda engine: engine.state.output[0]["loss"])
+    passes: list[int] = []
+
+    def loss(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        passes.append(1)
+        return segmentation_loss(logits, target, weight)
+
+    handler = SharpnessAware(RHO, "looksam", every=2, reuse=0.0)
+    network = make_network()
+    batches = [make_batch(seed) for seed in range(5)]
+    make_trainer(network, batches, handler, look, loss_function=loss).run()
+    assert len(passes) == 5 + 3  # a second one in steps 0, 2 and 4
+    first, plain = states_after(handler, batches=1, momentum=0), states_after(batches=1, momentum=0)
+    assert not equal(first[0], plain[0])
+
+
+def test_one_looksam_step_between_two_looks_by_hand() -> None:
+    def step(w: np.ndarray) -> np.ndarray:
+        g = gradient(w)
+        return gradient(w + RHO * g / np.linalg.norm(g))
+
+    first, g = step(W), gradient(W)
+    across = first - (first @ g) / (g @ g) * g
+    moved = W - 0.1 * first
+    second = gradient(moved)
+    second = second + 0.7 * np.linalg.norm(second) * across / np.linalg.norm(across)
+
+    network = Linear()
+    batch = linear_batch(torch.from_numpy(X), torch.from_numpy(Y)[:, None])
+    handler = SharpnessAware(RHO, "looksam")
+    make_trainer(network, [batch] * 2, handler, loss_function=squared_error).run()
+    np.testing.assert_allclose(network.weight.detach().numpy()[0], moved - 0.1 * second, rtol=1e-8)
+
+
+def test_looksam_goes_on_with_what_it_remembered() -> None:
+    whole = states_after(SharpnessAware(RHO, "looksam"), batches=2, momentum=0)
+    handler, network = SharpnessAware(RHO, "looksam"), make_network()
+    make_trainer(network, [make_batch(0)], handler).run()
+    other = SharpnessAware(RHO, "looksam")
+    other.load_state_dict(handler.state_dict())
+    trainer = make_trainer(network, [make_batch(1)], other)
+    trainer.add_event_handler(Events.STARTED, lambda: setattr(trainer.state, "iteration", 1))
+    trainer.state.max_epochs = 2
+    trainer.run()
+    assert equal(state_of(network), whole[1])
+
+
+def test_momentum_sam_begins_plain_and_then_looks_along_the_momentum() -> None:
+    network = Linear()
+    batch = linear_batch(torch.from_numpy(X), torch.from_numpy(Y)[:, None])
+    handler = SharpnessAware(RHO, "msam", ())
+    make_trainer(network, [batch] * 2, handler, loss_function=squared_error, momentum=0.9).run()
+    first = gradient(W)
+    moved = W - 0.1 * first
+    second = gradient(moved + RHO * first / np.linalg.norm(first))
+    expected = moved - 0.1 * (0.9 * first + second)
+    np.testing.assert_allclose(network.weight.detach().numpy()[0], expected, rtol=1e-8)
+
+
+def test_momentum_sam_makes_one_pass_and_comes_back_from_it() -> None:
+    network, passes = make_network(), []
+
+    def loss(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        passes.append(state_of(network))
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+        return segmentation_loss(logits, target, weight)
+
+    path = Record(lambda engine: state_of(network))
+    batches = [make_batch(seed) for seed in range(3)]
+    trainer = make_trainer(
+        network,
+        batches,
+        SharpnessAware(RHO, "msam", ()),
+        path,
+        momentum=0.9,
+        loss_function=loss,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert not equal(passes[2], path.seen[1])
+    assert equal(state_of(network), path.seen[1])
+
+
+def test_momentum_sam_with_adam_climbs_along_its_average_gradient() -> None:
+    network, seen = Linear(), []
+    batch = linear_batch(torch.from_numpy(X), torch.from_numpy(Y)[:, None])
+
+    def loss(prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        seen.append(network.weight.detach().numpy()[0].copy())
+        return squared_error(prediction, target, weight)
+
+    trainer = make_trainer(
+        network, [batch] * 2, SharpnessAware(RHO, "msam", ()), loss_function=loss
+    )
+    trainer.optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.0)
+    trainer.run()
+    g = gradient(W)
+    moved = W - 0.01 * np.sign(g)  # Adam's first step
+    np.testing.assert_allclose(seen[1], moved + RHO * g / np.linalg.norm(g), rtol=1e-6)
+
+
+def test_momentum_sam_without_momentum_is_refused() -> None:
+    with pytest.raises(ConfigError, match="msam climbs along the momentum"):
+        states_after(SharpnessAware(RHO, "msam", ()), momentum=0.0)
+
+
 # --- that it comes back
 
 
@@ -269,6 +398,10 @@ def test_settings_without_a_meaning_are_refused() -> None:
         SharpnessAware(rule="asm")
     with pytest.raises(ConfigError, match="start"):
         SharpnessAware(start=1.5)
+    with pytest.raises(ConfigError, match="second passes"):
+        SharpnessAware(every=0)
+    with pytest.raises(ConfigError, match="every term is perturbed"):
+        SharpnessAware(rule="msam", not_perturbed=["symmetric"])
 
 
 def test_a_step_of_which_no_term_is_left_is_refused() -> None:

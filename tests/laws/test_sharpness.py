@@ -14,6 +14,7 @@ from dim_monai.sharpness import (
     get_rule,
     global_norm,
     kept_buffers,
+    orthogonal_direction,
     perturbed,
     sam,
     sharpness,
@@ -89,6 +90,27 @@ def test_the_climb_carries_no_graph(rule) -> None:
     weights = [w.requires_grad_() for w in random_tensors(0, (3, 2), (5,))]
     step = rule(weights, random_tensors(1, (3, 2), (5,)), 0.05)
     assert not any(e.requires_grad for e in step)
+
+
+def test_what_the_climbed_gradient_has_and_the_plain_one_lacks_by_hand() -> None:
+    # (3, 4, 0) less its part along (1, 0, 0) is (0, 4, 0).
+    climbed = [torch.tensor([3.0]), torch.tensor([4.0, 0.0])]
+    plain = [torch.tensor([2.0]), torch.zeros(2)]
+    assert flat(orthogonal_direction(climbed, plain)) == pytest.approx([0.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 1.0, 2.0**30])
+def test_the_remembered_direction_is_a_unit_vector_across_the_plain_gradient(scale) -> None:
+    climbed, plain = random_tensors(0, (4, 3), (5,)), random_tensors(1, (4, 3), (5,))
+    direction = orthogonal_direction([scale * c for c in climbed], [scale * p for p in plain])
+    assert np.linalg.norm(flat(direction)) == pytest.approx(1.0, rel=1e-5)
+    assert flat(direction) @ flat(plain) == pytest.approx(0.0, abs=1e-5)
+    assert flat(direction) == pytest.approx(flat(orthogonal_direction(climbed, plain)), abs=1e-5)
+
+
+def test_between_parallel_gradients_there_is_no_direction() -> None:
+    plain = random_tensors(1, (4, 3), (5,))
+    assert not flat(orthogonal_direction([3.7 * p for p in plain], plain)).any()
 
 
 def rescaled_step(rule, factor: float) -> tuple[np.ndarray, np.ndarray]:

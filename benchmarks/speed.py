@@ -1,0 +1,234 @@
+"""What a training step costs: ours beside the textbook's, each optimisation in turn, and the floor.
+
+    python benchmarks/speed.py [--quick] [--steps 20] [--size bundle] [--rows MiDSS,SAM]
+
+All rows of a size take turns in one process (A B C, A B C, ...), after warm-up, on two threads; the
+median of their steps counts, and ratios are to the textbook's MiDSS step. On the GPU, too, where
+there is one. Memory is the peak of a process of its own that makes two steps, less what its imports
+take. Writes ``benchmarks/results/speed.csv`` and ``speed.md``.
+
+``--processor-time`` counts the processor's seconds on one thread instead of those on the wall: for
+a machine that others use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from speed_floor import counted_flop, loader_seconds, parts_of_a_step, product_rate, wait
+from speed_ours import OURS, SIZES, Ours, Size
+from speed_table import Line, write_results
+from speed_textbook import SWITCHED, Switches, Textbook
+from torch import Tensor
+
+RESULTS = Path(__file__).resolve().parent / "results"
+WARM_UP = 2
+MIDSS = "textbook MiDSS"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        make: returns the training, which has ``step`` and ``gradient``.
+        like: the row whose gradient the first step should have.
+        compiled: whether it needs a C++ compiler.
+        half: whether it computes in half precision.
+    """
+
+    make: Callable[[], Any]
+    like: str | None = None
+    compiled: bool = False
+    half: bool = False
+
+
+class _Textbook(Textbook):
+    """A textbook training that holds its batch."""
+
+    def __init__(self, size: Size, device: torch.device, *settings: Any) -> None:
+        super().__init__(size.network(device), *settings)
+        self.batch = size.batch()
+
+    def step(self) -> None:  # type: ignore[override]
+        """Make one step."""
+        super().step(self.batch)
+
+
+def variants(size: Size, device: torch.device) -> dict[str, Variant]:
+    """Return all rows: the textbook, the textbook with each switch, and ours."""
+
+    def textbook(method: str, switches: Switches) -> Callable[[], Any]:
+        return lambda: _Textbook(size, device, method, switches)
+
+    rows = {
+        "textbook mean teacher": Variant(textbook("mean_teacher", Switches())),
+        MIDSS: Variant(textbook("midss", Switches())),
+        "textbook SAM on MiDSS": Variant(textbook("sam", Switches())),
+    }
+    for name, switches in SWITCHED.items():
+        rows[f"textbook MiDSS, {name}"] = Variant(
+            textbook("midss", switches), MIDSS, switches.compiled, switches.autocast
+        )
+    for name, row in OURS.items():
+        like = row.like and f"ours: {row.like}"
+        half = (row.settings or {}).get("precision") == "bfloat16"
+        rows[f"ours: {name}"] = Variant(
+            lambda row=row: Ours(size, row, device), like, row.compiled, half
+        )
+    return rows
+
+
+def difference(gradient: Tensor, other: Tensor) -> float:
+    """Return the relative Euclidean distance of two gradients."""
+    return float((gradient - other).double().norm() / other.double().norm())
+
+
+def numerics(value: float | None, half: bool) -> str:
+    """Return the class of a difference between two gradients."""
+    if value is None:
+        return ""
+    if value == 0:
+        return "bit-identical"
+    return "reduced precision" if half else "reordered sums"
+
+
+def seconds_of(
+    trainings: dict[str, Any], steps: int, device: torch.device, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Return the seconds of the steps of each training; the trainings take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in trainings}
+    for _ in range(steps):
+        for name, training in trainings.items():
+            wait(device)
+            start = clock()
+            training.step()
+            wait(device)
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def measure(size_name: str, device: torch.device, options: argparse.Namespace) -> list[Line]:
+    """Return the lines of one size on one device."""
+    size = SIZES[size_name]
+    rows = variants(size, device)
+    wanted = options.rows.split(",") if options.rows else [""]
+    chosen = {k: v for k, v in rows.items() if k == MIDSS or any(w in k for w in wanted)}
+    compiler = shutil.which("c++") or shutil.which("g++")
+    lines = {name: Line(size_name, device.type, name) for name in chosen}
+    trainings: dict[str, Any] = {}
+    gradients: dict[str, Tensor] = {}
+    for name, variant in chosen.items():
+        if variant.compiled and not compiler:
+            lines[name].note = "not run: no compiler"
+            continue
+        training = variant.make()
+        if variant.compiled:
+            training.step()
+        else:
+            lines[name].gflop = counted_flop(training.step) / 1e9
+        gradient = training.gradient()
+        gradients[name] = gradient
+        if variant.like in gradients:
+            lines[name].difference = difference(gradient, gradients[variant.like])
+        elif variant.like:
+            reference = rows[variant.like].make()
+            reference.step()
+            lines[name].difference = difference(gradient, reference.gradient())
+        lines[name].numerics = numerics(lines[name].difference, variant.half)
+        trainings[name] = training
+        sys.stderr.write(f"{size_name}, {device.type}: {name}\n")
+    clock = time.process_time if options.processor_time else time.perf_counter
+    seconds_of(trainings, WARM_UP, device, clock)
+    seconds = seconds_of(trainings, options.steps, device, clock)
+    rates = {
+        half: product_rate(device, torch.bfloat16 if half else torch.float32)
+        for half in (False, True)
+    }
+    for name, values in seconds.items():
+        line = lines[name]
+        line.ms, line.steps = 1000 * statistics.median(values), len(values)
+        flop = line.gflop or lines[MIDSS].gflop
+        line.floor_ms = 1e12 * flop / rates[chosen[name].half]
+    del trainings, gradients
+    gc.collect()
+    if not (options.quick or options.no_memory):
+        for name, line in lines.items():
+            line.peak_mb = peak_mb(size_name, device.type, name) if line.ms else None
+    return list(lines.values())
+
+
+def peak_mb(size: str, device: str, row: str) -> float:
+    """Return the peak memory of two steps in a process of its own."""
+    command = [sys.executable, __file__, "--memory-of", size, device, row]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return float(done.stdout)
+
+
+def print_peak(size_name: str, device_name: str, row: str) -> None:
+    """Make two steps and write the peak memory in MB."""
+    device = torch.device(device_name)
+    rows = variants(SIZES[size_name], device)
+    before = _resident_mb("VmRSS")
+    training = rows[row].make()
+    for _ in range(2):
+        training.step()
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        peak = _resident_mb("VmHWM") - before
+    sys.stdout.write(f"{peak}\n")
+
+
+def _resident_mb(key: str) -> float:
+    text = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(text.split(f"{key}:")[1].split()[0]) / 1024
+
+
+def main() -> None:
+    """Measure and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20, help="steps that are measured")
+    parser.add_argument("--size", choices=[*SIZES, "all"], default="all")
+    parser.add_argument("--rows", default="", help="parts of the names of rows, by commas")
+    parser.add_argument("--quick", action="store_true", help="three steps at the bundle's size")
+    parser.add_argument("--processor-time", action="store_true")
+    parser.add_argument("--no-memory", action="store_true", help="leave the peak memory out")
+    parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1 if options.processor_time else 2)
+    if options.memory_of:
+        print_peak(*options.memory_of)
+        return
+    if options.quick:
+        options.steps, options.size = 3, "bundle"
+    sizes = list(SIZES) if options.size == "all" else [options.size]
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    lines, parts = [], {}
+    for size in sizes:
+        for name in devices:
+            device = torch.device(name)
+            lines += measure(size, device, options)
+            for row in ("MiDSS", "DiM with its second pass"):
+                times = parts_of_a_step(SIZES[size], OURS[row], device, options.steps)
+                times["loader"] = loader_seconds(options.steps) if size == "bundle" else None
+                parts[size, name, row] = times
+    machine = f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
+    write_results(options.results, lines, parts, machine, options.processor_time)
+
+
+if __name__ == "__main__":
+    main()

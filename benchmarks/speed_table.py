@@ -1,0 +1,133 @@
+"""The lines of the speed measurement, and the tables made of them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import yaml
+from speed_ours import EVERY, TRAIN
+
+START = float(yaml.safe_load(TRAIN.read_text(encoding="utf-8"))["sharpness_start"])
+INTERVAL = 5  # steps from one second pass of LookSAM to the next
+MIDSS, OURS = "textbook MiDSS", "ours: MiDSS"
+
+
+@dataclass
+class Line:
+    """One row at one size on one device.
+
+    Attributes:
+        size: name of the size.
+        device: "cpu" or "cuda".
+        row: name of the row.
+        ms: median of a step.
+        steps: how many.
+        gflop: operations of convolutions and products in a step.
+        floor_ms: their time at the rate of a large matrix product of that precision.
+        peak_mb: memory above what the imports take.
+        difference: relative distance of the first step's gradient to the row without it.
+        numerics: its class.
+        note: why there are no numbers.
+    """
+
+    size: str
+    device: str
+    row: str
+    ms: float | None = None
+    steps: int | None = None
+    gflop: float | None = None
+    floor_ms: float | None = None
+    peak_mb: float | None = None
+    difference: float | None = None
+    numerics: str = ""
+    note: str = ""
+
+
+def write_results(
+    folder: Path,
+    lines: list[Line],
+    parts: dict[tuple[str, str, str], dict[str, float | None]],
+    machine: str,
+    processor_time: bool,
+) -> None:
+    """Write ``speed.csv`` and ``speed.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "speed.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Line)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(line) for line in lines)
+    kind = "processor time on one thread" if processor_time else "time on the wall, two threads"
+    text = [f"Steps of a training, {kind}. {machine}.", ""]
+    for size, device in dict.fromkeys((line.size, line.device) for line in lines):
+        here = [line for line in lines if (line.size, line.device) == (size, device)]
+        text += [f"## {size}, {device}", "", *table(here), "", *derived(here), ""]
+    text += ["## Where the time goes", "", *parts_table(parts)]
+    (folder / "speed.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def table(lines: list[Line]) -> list[str]:
+    """Return the table of the rows of one size on one device."""
+    by_row = {line.row: line for line in lines}
+    base, own = by_row[MIDSS], by_row.get(OURS)
+    head = ("step", "ms", "x textbook", "x our MiDSS", "x FLOPs", "floor ms", "MB", "x", "numerics")
+    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for line in lines:
+        if line.ms is None:
+            rows.append(f"| {line.row} | {line.note} |" + " |" * (len(head) - 2))
+            continue
+        numerics = f"{line.numerics} {line.difference:.0e}" if line.difference else line.numerics
+        cells = (
+            line.row,
+            f"{line.ms:.1f}",
+            _over(line.ms, base.ms),
+            _over(line.ms, own and own.ms),
+            _over(line.gflop, own and own.gflop),
+            f"{line.floor_ms:.1f}" if line.floor_ms else "",
+            f"{line.peak_mb:.0f}" if line.peak_mb else "",
+            _over(line.peak_mb, base.peak_mb),
+            numerics,
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def derived(lines: list[Line]) -> list[str]:
+    """Return the costs that are averages of steps of several kinds."""
+    ms = {line.row.removeprefix("ours: "): line.ms for line in lines if line.ms}
+    own = ms.get("MiDSS")
+    text = []
+    try:
+        before, measured = ms["DiM before its second passes"], ms["DiM before, a measured step"]
+        late = ms["DiM with its second pass"]
+        mean = START * before + (1 - START) * late + (measured - before) / EVERY
+        text.append(f"- DiM as it ships, mean over a training: {mean / own:.2f} of our MiDSS step.")
+        sam, between = ms["SAM on all terms"], ms["LookSAM on all terms, the steps between"]
+        mean = sam / INTERVAL + between * (1 - 1 / INTERVAL)
+        text.append(
+            f"- LookSAM on all terms, a second pass every {INTERVAL} steps: {mean / own:.2f}."
+        )
+    except KeyError:
+        text.append("- Means over a training: not run.")
+    return text
+
+
+def parts_table(parts: dict[tuple[str, str, str], dict[str, float | None]]) -> list[str]:
+    """Return the milliseconds of each part of a step, and its share."""
+    names = list(dict.fromkeys(name for times in parts.values() for name in times))
+    rows = [f"| step | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for (size, device, row), times in parts.items():
+        total = sum(value for value in times.values() if value)
+        cells = [
+            "not run"
+            if times[name] is None
+            else f"{1000 * times[name]:.1f} ({times[name] / total:.0%})"
+            for name in names
+        ]
+        rows.append(f"| {size}, {device}: {row} | {' | '.join(cells)} |")
+    return rows
+
+
+def _over(value: float | None, base: float | None) -> str:
+    return f"{value / base:.2f}" if value and base else ""
