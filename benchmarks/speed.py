@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed_floor import counted_flop, loader_seconds, parts_of_a_step, product_rate, wait
+from speed_floor import Clock, counted_flop, loader_seconds, parts_of_a_step, product_rate, wait
 from speed_ours import OURS, SIZES, Ours, Size
 from speed_table import Line, write_results
 from speed_textbook import SWITCHED, Switches, Textbook
@@ -120,6 +120,11 @@ def seconds_of(
     return seconds
 
 
+def clock_of(options: argparse.Namespace) -> Clock:
+    """Return the clock that the command line asks for."""
+    return time.process_time if options.processor_time else time.perf_counter
+
+
 def measure(size_name: str, device: torch.device, options: argparse.Namespace) -> list[Line]:
     """Return the lines of one size on one device."""
     size = SIZES[size_name]
@@ -135,12 +140,11 @@ def measure(size_name: str, device: torch.device, options: argparse.Namespace) -
             lines[name].note = "not run: no compiler"
             continue
         training = variant.make()
-        if variant.compiled:
-            training.step()
-        else:
-            lines[name].gflop = counted_flop(training.step) / 1e9
+        training.step()
         gradient = training.gradient()
         gradients[name] = gradient
+        if not variant.compiled:  # the second step: the first has no history to use
+            lines[name].gflop = counted_flop(training.step) / 1e9
         if variant.like in gradients:
             lines[name].difference = difference(gradient, gradients[variant.like])
         elif variant.like:
@@ -150,11 +154,11 @@ def measure(size_name: str, device: torch.device, options: argparse.Namespace) -
         lines[name].numerics = numerics(lines[name].difference, variant.half)
         trainings[name] = training
         sys.stderr.write(f"{size_name}, {device.type}: {name}\n")
-    clock = time.process_time if options.processor_time else time.perf_counter
+    clock = clock_of(options)
     seconds_of(trainings, WARM_UP, device, clock)
     seconds = seconds_of(trainings, options.steps, device, clock)
     rates = {
-        half: product_rate(device, torch.bfloat16 if half else torch.float32)
+        half: product_rate(device, torch.bfloat16 if half else torch.float32, clock)
         for half in (False, True)
     }
     for name, values in seconds.items():
@@ -217,16 +221,22 @@ def main() -> None:
         options.steps, options.size = 3, "bundle"
     sizes = list(SIZES) if options.size == "all" else [options.size]
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    machine = f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
     lines, parts = [], {}
     for size in sizes:
         for name in devices:
             device = torch.device(name)
             lines += measure(size, device, options)
+            # What is measured is kept, whatever becomes of the rest.
+            write_results(options.results, lines, parts, machine, options.processor_time)
             for row in ("MiDSS", "DiM with its second pass"):
-                times = parts_of_a_step(SIZES[size], OURS[row], device, options.steps)
-                times["loader"] = loader_seconds(options.steps) if size == "bundle" else None
+                times = parts_of_a_step(
+                    SIZES[size], OURS[row], device, options.steps, clock_of(options)
+                )
+                times["loader"] = (
+                    loader_seconds(options.steps, clock_of(options)) if size == "bundle" else None
+                )
                 parts[size, name, row] = times
-    machine = f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
     write_results(options.results, lines, parts, machine, options.processor_time)
 
 

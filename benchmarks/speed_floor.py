@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from speed_ours import TRAIN, Ours, Row, Size
 from torch.utils.flop_counter import FlopCounterMode
 
 from dim_monai.handlers import TrainingLog
+
+Clock = Callable[[], float]
 
 
 def wait(device: torch.device) -> None:
@@ -31,24 +33,24 @@ def counted_flop(step: Any) -> int:
     return int(counter.get_total_flops())
 
 
-def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+def product_rate(device: torch.device, dtype: torch.dtype, clock: Clock) -> float:
     """Return the operations per second that a large matrix product reaches, the best of ten."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = clock()
         torch.mm(a, b)
         wait(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return 2 * size**3 / min(seconds)
 
 
 class Probe:
     """Notes the time at which a step comes to its events; one is attached first, one last."""
 
-    def __init__(self, device: torch.device, position: str) -> None:
-        self.device, self.position = device, position
+    def __init__(self, device: torch.device, position: str, clock: Clock) -> None:
+        self.device, self.position, self.clock = device, position, clock
         self.times: dict[str, float] = {}
 
     def attach(self, engine: Any) -> None:
@@ -65,12 +67,14 @@ class Probe:
     def note(self, name: str) -> None:
         """Note the time."""
         wait(self.device)
-        self.times[f"{name} {self.position}"] = time.perf_counter()
+        self.times[f"{name} {self.position}"] = self.clock()
 
 
-def parts_of_a_step(size: Size, row: Row, device: torch.device, steps: int) -> dict[str, float]:
+def parts_of_a_step(
+    size: Size, row: Row, device: torch.device, steps: int, clock: Clock
+) -> dict[str, float]:
     """Return the median seconds of each part of a step."""
-    first, last = Probe(device, "first"), Probe(device, "last")
+    first, last = Probe(device, "first", clock), Probe(device, "last", clock)
     folder = tempfile.TemporaryDirectory()
     ours = Ours(size, row, device, first, last, TrainingLog(str(Path(folder.name, "log.csv"))))
     ours.trainer.fire_event(Events.STARTED)
@@ -79,11 +83,11 @@ def parts_of_a_step(size: Size, row: Row, device: torch.device, steps: int) -> d
 
     def ask(*_: object) -> None:
         wait(device)
-        asked["begun"] = time.perf_counter()
+        asked["begun"] = clock()
 
     def answer(*_: object) -> None:
         wait(device)
-        asked["teacher"] = time.perf_counter() - asked["begun"]
+        asked["teacher"] = clock() - asked["begun"]
 
     def student(*_: object) -> None:
         if "student" not in first.times:
@@ -98,7 +102,7 @@ def parts_of_a_step(size: Size, row: Row, device: torch.device, steps: int) -> d
         first.times.clear()
         ours.step()
         wait(device)
-        end = time.perf_counter()
+        end = clock()
         if turn < 2:
             continue
         at = first.times | last.times
@@ -118,7 +122,7 @@ def parts_of_a_step(size: Size, row: Row, device: torch.device, steps: int) -> d
     return {name: statistics.median(values) for name, values in collected.items()}
 
 
-def loader_seconds(steps: int) -> float:
+def loader_seconds(steps: int, clock: Clock) -> float:
     """Return the median seconds of a batch from the bundle's loader, on the demo set."""
     with tempfile.TemporaryDirectory() as folder:
         workflow = ConfigWorkflow(
@@ -132,7 +136,7 @@ def loader_seconds(steps: int) -> float:
         next(batches)
         seconds = []
         for _ in range(steps):
-            start = time.perf_counter()
+            start = clock()
             next(batches)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
     return statistics.median(seconds)

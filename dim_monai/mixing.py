@@ -99,22 +99,18 @@ def mix_amplitude(image: Tensor, style: Tensor, share: Tensor, *, width: float =
     axes = tuple(range(2, image.ndim))
     lowest = torch.minimum(image, style).amin(dim=axes, keepdim=True)
     highest = torch.maximum(image, style).amax(dim=axes, keepdim=True)
-    # Half precision has no FFT for lengths other than powers of two.
-    spectrum = torch.fft.fftn((image - lowest).float(), dim=axes)
-    amplitude, phase = spectrum.abs(), spectrum.angle()
-    wanted = torch.fft.fftn((style - lowest).float(), dim=axes).abs()
+    # Half precision has no FFT for lengths other than powers of two. The spectrum of a real image
+    # repeats itself in its other half.
+    spectrum = torch.fft.rfftn((image - lowest).float(), dim=axes)
+    wanted = torch.fft.rfftn((style - lowest).float(), dim=axes)
     half_width = int(min(image.shape[2:]) * width)
-    low = torch.ones((), dtype=torch.bool, device=image.device)
-    for axis in axes:
-        length = image.shape[axis]
-        index = torch.arange(length, device=image.device)
-        frequency = torch.minimum(index, length - index)  # without its sign
-        shape = [1] * image.ndim
-        shape[axis] = length
-        low = low & (frequency <= half_width).view(shape)
+    positive = torch.arange(half_width + 1, device=image.device)
+    both = torch.cat([positive, -positive[1:]])
+    low = (..., *torch.meshgrid(*[both] * (len(axes) - 1), positive, indexing="ij"))
+    amplitude, phase = spectrum[low].abs(), spectrum[low].angle()
     r = share.to(image.device).view(-1, *[1] * (image.ndim - 1))
-    blended = torch.where(low, (1 - r) * amplitude + r * wanted, amplitude)
-    mixed: Tensor = torch.fft.ifftn(torch.polar(blended, phase), dim=axes).real + lowest
+    spectrum[low] = torch.polar((1 - r) * amplitude + r * wanted[low].abs(), phase)
+    mixed: Tensor = torch.fft.irfftn(spectrum, s=image.shape[2:], dim=axes) + lowest
     return mixed.clamp(lowest, highest).to(image.dtype)
 
 
