@@ -113,6 +113,14 @@ ABLATION = {
     "dim": "DiM",
 }
 _MIXED = ["labelled_in_box", "unlabelled_in_box", "symmetric"]
+_RULES = {
+    "sam": ("SAM", (0.05, 0.1, 0.2, 0.5)),
+    "asam": ("ASAM", (0.5, 2.0)),
+    "looksam": ("LookSAM", (0.05,)),
+    "esam": ("ESAM", (0.05,)),
+    # Its authors climb by about ten times as much as with SAM.
+    "msam": ("momentum SAM", (0.05, 0.5)),
+}
 
 
 def _divergences() -> Iterator[tuple[str, Variant]]:
@@ -136,10 +144,12 @@ def _climbs() -> Iterator[tuple[str, Variant]]:
         yield f"climb_{name}", Variant(f"climbs in {title}", settings=settings)
     for start in (0.0, 0.6, 0.8):
         yield f"start_{start}", Variant(f"SAM from {start}", settings={"sharpness_start": start})
-    for rule, radii in {"sam": (0.05, 0.1, 0.2, 0.5), "asam": (0.5, 2.0)}.items():
+    for rule, (title, radii) in _RULES.items():
         for rho in radii:
             radius = {"sharpness_rule": rule, "rho": rho}
-            yield f"{rule}_{rho}", Variant(f"{rule.upper()}, rho {rho}", settings=radius)
+            # It has one pass, in which every term is perturbed.
+            of_all = {"not_perturbed": []} if rule == "msam" else {}
+            yield f"{rule}_{rho}", Variant(f"{title}, rho {rho}", settings={**radius, **of_all})
 
 
 def _shares() -> Iterator[tuple[str, Variant]]:

@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet
-from speed_textbook import PROGRESS, RAMP_LENGTH, THRESHOLD, WIDTH
+from speed_textbook import PROGRESS, RAMP_LENGTH, THRESHOLD, WIDTH, compile_roles
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -131,6 +131,8 @@ OURS = {
     "ASAM on all terms": Row(_climb("asam")),
     "LookSAM on all terms, the steps between": Row(_climb("looksam", every=STEPS)),
     "momentum SAM on all terms": Row(_climb("msam")),
+    "ESAM on all terms": Row(_climb("esam")),
+    "ESAM on all terms, all weights": Row(_climb("esam", beta=1.0)),
 }
 
 
@@ -143,8 +145,7 @@ class Ours:
             network.to(memory_format=torch.channels_last)
         teacher = TeacherEMA(network)
         if row.compiled:
-            network.compile()
-            teacher.network.compile()
+            compile_roles(network, teacher.network)
         self.batch = size.batch()
         if row.channels_last:
             self.batch = {

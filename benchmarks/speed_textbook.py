@@ -71,6 +71,17 @@ def mix_amplitude_numpy(image: Tensor, style: Tensor, share: Tensor, width: floa
     return torch.from_numpy(np.stack(results)).to(image.device)
 
 
+def compile_roles(*networks: nn.Module) -> None:
+    """Compile each network by itself.
+
+    What PyTorch compiles belongs to the code of ``forward``, which all networks of a class share,
+    and of one code it keeps eight versions by default: the rows of one process, each with a student
+    and a teacher of its own modes and shapes, are more, and the last would silently run uncompiled.
+    """
+    for network in networks:
+        network.compile(dynamic=False, isolate_recompiles=True)
+
+
 class Textbook:
     """One training by the textbook, step by step.
 
@@ -89,8 +100,7 @@ class Textbook:
             network.to(memory_format=torch.channels_last)
         self.student, self.teacher = network, copy.deepcopy(network).eval().requires_grad_(False)
         if self.switches.compiled:
-            self.student.compile()
-            self.teacher.compile()
+            compile_roles(self.student, self.teacher)
         self.optimizer = torch.optim.AdamW(
             network.parameters(), 1e-3, foreach=self.switches.foreach
         )

@@ -116,6 +116,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         # Set by a handler that makes a second pass: these terms are differentiated in the first
         # pass only; None means that there is no second pass.
         self.first_pass_terms: frozenset[str] | None = None
+        # Set by a handler whose climb needs no gradient of the other weights; None means all.
+        self.first_pass_weights: list[nn.Parameter] | None = None
         # Set by a handler that moves the weights for the first pass: entered before, left after it.
         self.first_pass_at: Callable[[], AbstractContextManager[None]] = nullcontext
         # Set by a handler in a step of which every term is differentiated by itself.
@@ -123,6 +125,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         # True while `.grad` holds this rank's own gradient instead of the mean over ranks.
         self.gradient_is_local = False
         self.views: list[View] = []
+        # (B,) of each view in the last evaluation, detached.
+        self.sample_losses: dict[str, Tensor] = {}
         # The terms of the step while their graph exists, from forward to backward, and the norms
         # of their gradients once a handler has measured them.
         self.live_terms: dict[str, Tensor] = {}
@@ -177,22 +181,27 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             raise ConfigError("a loss term of this name exists already", got=repr(name))
         self.extra_terms[name] = (term, weight)
 
-    def evaluate(self, without: frozenset[str] = frozenset()) -> dict[str, Tensor]:
+    def evaluate(
+        self, without: frozenset[str] = frozenset(), views: list[View] | None = None
+    ) -> dict[str, Tensor]:
         """Return the terms of the current step at the student's present weights, unweighted.
 
         May be called again within a step: views, targets and random layers repeat exactly.
 
         Args:
             without: names of terms that are not needed.
+            views: instead of those of the step; random layers repeat for batches of equal shape.
         """
-        views = [view for view in self.views if view.term not in without]
+        views = [v for v in (self.views if views is None else views) if v.term not in without]
         self._repeat_random_layers()
         with self._autocast():
             logits = self._predict(views)
-        terms = {
-            view.term: self.loss_function(output, view.target, view.weight).mean()
+        losses = {
+            view.term: self.loss_function(output, view.target, view.weight)
             for view, output in zip(views, logits, strict=True)
         }
+        self.sample_losses = {name: loss.detach() for name, loss in losses.items()}
+        terms = {name: loss.mean() for name, loss in losses.items()}
         for name, (term, _) in self.extra_terms.items():
             value = None if name in without else term(views, logits)
             if value is not None:
@@ -205,10 +214,16 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         weighted = [coefficients[name] * value for name, value in terms.items()]
         return torch.stack(weighted).sum()
 
-    def backward(self, terms: Mapping[str, Tensor], *, retain_graph: bool = False) -> None:
-        """Add the (scaled) gradient of the weighted sum of terms to ``.grad``."""
+    def backward(
+        self,
+        terms: Mapping[str, Tensor],
+        *,
+        retain_graph: bool = False,
+        weights: list[nn.Parameter] | None = None,
+    ) -> None:
+        """Add the (scaled) gradient of the weighted sum of terms to ``.grad``; None: of all."""
         loss = self.scaler.scale(self.total(terms))
-        torch.autograd.backward(loss, retain_graph=retain_graph)
+        torch.autograd.backward(loss, retain_graph=retain_graph, inputs=weights)
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the student's trainable parameters that have a gradient."""
@@ -325,7 +340,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
                 expected=f"at least one of {sorted(terms)} that is not",
                 do="shorten not_perturbed",
             )
-        self.backward(rest, retain_graph=bool(aside))
+        self.backward(rest, retain_graph=bool(aside), weights=self.first_pass_weights)
         if not aside:
             return []
         climb = self._take_gradient()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from dim_monai.errors import ConfigError
 
 # Below this norm a gradient is zero for float32: the perturbation is then zero, not noise.
 TINY = 1e-12
+
+Weight = TypeVar("Weight", bound=Tensor)
 
 Rule = Callable[[Sequence[Tensor], Sequence[Tensor], float], list[Tensor]]
 
@@ -56,9 +59,10 @@ def asam(
     return step
 
 
-# The last two climb as SAM does: "looksam" not in every step, "msam" along the optimizer's momentum
-# in place of the gradient. When and along what is the caller's part.
-RULES: dict[str, Rule] = {"sam": sam, "asam": asam, "looksam": sam, "msam": sam}
+# The last three climb as SAM does: "looksam" not in every step, "msam" along the optimizer's
+# momentum in place of the gradient, "esam" in some of the weights. When, along what and in which is
+# the caller's part.
+RULES: dict[str, Rule] = {"sam": sam, "asam": asam, "looksam": sam, "msam": sam, "esam": sam}
 
 
 def get_rule(name: str) -> Rule:
@@ -95,6 +99,44 @@ def orthogonal_direction(climbed: Sequence[Tensor], plain: Sequence[Tensor]) -> 
 
 def _unit(tensors: Sequence[Tensor]) -> list[Tensor]:
     return list(torch._foreach_div(list(tensors), global_norm(tensors) + TINY))
+
+
+def random_share(
+    weights: Sequence[Weight], share: float, generator: torch.Generator
+) -> list[Weight]:
+    """Return ``share`` of the weight tensors, in their order: which, the generator draws.
+
+    Stochastic weight perturbation (ESAM: Du et al., ICLR 2022, arXiv 2110.03141), whose share is
+    beta. The paper draws for each weight by itself; whole tensors, as in its authors' code, are
+    what a backward pass can leave out. Deviation from both: the number of tensors is fixed, the
+    nearest to the share and at least one, so that no step is without a climb.
+
+    Args:
+        weights: of which each is as probable as any other.
+        share: in (0, 1].
+        generator: of the CPU.
+    """
+    order = torch.randperm(len(weights), generator=generator).tolist()
+    return [weights[place] for place in sorted(order[: _count(share, len(weights))])]
+
+
+def most_sensitive(before: Tensor, after: Tensor, share: float) -> Tensor:
+    """Return the places, in ascending order, of the ``share`` of samples that the climb hurts most.
+
+    Sharpness-sensitive data selection (ESAM), whose share is gamma. It is exactly that share, to
+    the nearest sample and at least one; the authors' code takes one less.
+
+    Args:
+        before: (B,) loss of each sample at the weights.
+        after: (B,) at the worse point.
+        share: in (0, 1].
+    """
+    rise = (after - before).topk(_count(share, len(before)))
+    return rise.indices.sort().values
+
+
+def _count(share: float, total: int) -> int:
+    return max(1, round(share * total))
 
 
 @contextmanager

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import torch
 from ignite.engine import Events
 from monai.engines.utils import IterationEvents
-from torch import Tensor
+from torch import Tensor, nn
 
 from dim_monai.distributed import all_finite
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import ConfigError
+from dim_monai.objectives import View
 from dim_monai.sharpness import (
     get_rule,
     global_norm,
     kept_buffers,
+    most_sensitive,
     orthogonal_direction,
     perturbed,
+    random_share,
 )
+from dim_monai.streams import stream_generator
 
 
 class SharpnessAware:
@@ -39,28 +45,43 @@ class SharpnessAware:
     The second pass may begin late: SAM in the last part of a training finds minima as flat as SAM
     from the first step (Zhou et al., ICLR 2025, arXiv 2410.10373), and costs nothing before.
 
-    Two rules cost less than a second pass in every step:
+    Three rules cost less than a second pass of everything in every step:
 
     * ``looksam`` (Liu et al., CVPR 2022): the second pass comes every ``every`` steps. Between, the
       gradient ``g`` becomes ``g + reuse * ||g|| v`` with v the direction that the last second
       pass had and its first pass had not.
     * ``msam`` (Momentum-SAM: Becker et al., arXiv 2401.12033, 2024): the one pass of the step is
       made at ``w + rho m / ||m||`` with m the optimizer's momentum. All terms are seen from there.
+      Deviation: the authors' code goes to ``w - rho m / ||m||``.
+    * ``esam`` (Du et al., ICLR 2022): the climb is ``(rho / beta) g / ||g||`` in a random share
+      beta of the weight tensors, and of these alone the first pass computes g. The second pass
+      sees the share gamma of the images whose loss rose most. A forward pass of all images tells
+      which; with a backward pass counted as two, the second pass costs 1 + 3 gamma instead of 3.
+
+    What ``esam`` draws depends on the trainer's seed and the step alone: it is the same on all
+    ranks. Deviations: images are chosen within each term and on each rank, so that no term gives
+    way to another; the numbers of tensors and of images are fixed (:func:`random_share` and
+    :func:`most_sensitive` in :mod:`dim_monai.sharpness`). Dropout repeats its masks in the forward
+    pass of all images, and cannot in that of a part.
 
     Under DDP each rank climbs along its own gradient (m-sharpness: Foret et al., ICLR 2021).
 
     Args:
         rho: radius of the climb. 0.05 is the default of SAM; ASAM wants about ten times that.
-        rule: "sam", "asam", "looksam" or "msam", see :mod:`dim_monai.sharpness`.
+        rule: "sam", "asam", "looksam", "msam" or "esam", see :mod:`dim_monai.sharpness`.
         not_perturbed: names of terms that stay at the weights; a name that the step does not have
             is of no effect. The trainer refuses a step of which no term is left.
         start: share of the training after which the climbing begins; 0 is SAM throughout.
         every: steps from one second pass of ``looksam`` to the next; 1 is SAM.
         reuse: weight of the remembered direction (LookSAM: 0.7).
+        beta: share of the weight tensors in which ``esam`` climbs; 1 is all of them.
+        gamma: share of the images that the second pass of ``esam`` sees. With beta and gamma 1 it
+            is SAM. Both are 1/2 as in the paper.
 
     Raises:
-        ConfigError: negative rho, unknown rule, start outside [0, 1], every below 1, or terms that
-            are not perturbed with ``msam``; in a step, ``msam`` without momentum.
+        ConfigError: negative rho, unknown rule, start outside [0, 1], every below 1, beta or gamma
+            outside (0, 1], or terms that are not perturbed with ``msam``; in a step, ``msam``
+            without momentum.
     """
 
     def __init__(
@@ -71,6 +92,8 @@ class SharpnessAware:
         start: float = 0.0,
         every: int = 5,
         reuse: float = 0.7,
+        beta: float = 0.5,
+        gamma: float = 0.5,
     ) -> None:
         if rho < 0:
             raise ConfigError("rho is negative", got=rho, expected="rho >= 0")
@@ -78,6 +101,9 @@ class SharpnessAware:
             raise ConfigError("start of the second pass", got=start, expected="0 <= start <= 1")
         if every < 1:
             raise ConfigError("steps between second passes", got=every, expected=">= 1")
+        for name, share in {"beta": beta, "gamma": gamma}.items():
+            if not 0 < share <= 1:
+                raise ConfigError(f"{name} of esam", got=share, expected=f"0 < {name} <= 1")
         self.along_momentum = rule == "msam"
         if self.along_momentum and not_perturbed:
             raise ConfigError(
@@ -91,6 +117,7 @@ class SharpnessAware:
         self.not_perturbed = frozenset(not_perturbed)
         self.every = every if rule == "looksam" else 1
         self.reuse = reuse
+        self.beta, self.gamma = (beta, gamma) if rule == "esam" else (1.0, 1.0)
         self._remembered: dict[str, Tensor] = {}
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
@@ -121,15 +148,29 @@ class SharpnessAware:
             self._add_remembered(engine, global_norm(gradients))
             return
         with (
-            perturbed(weights, self.rule(weights, gradients, self.rho)),
+            perturbed(weights, self.rule(weights, gradients, self.rho / self.beta)),
             kept_buffers(engine.network),
         ):
-            terms = engine.evaluate(without=self.not_perturbed)
+            terms = engine.evaluate(self.not_perturbed, self._most_sensitive(engine))
             engine.optimizer.zero_grad(set_to_none=True)
             engine.backward(terms)
         engine.gradient_is_local = False
         if self.every > 1:
             self._remember(engine, dict(zip(weights, gradients, strict=True)))
+
+    def _most_sensitive(self, engine: SemiSupervisedTrainer) -> list[View] | None:
+        """Return the part of each view that the second pass sees, None for all of it."""
+        if self.gamma == 1:
+            return None
+        before = engine.sample_losses
+        with torch.no_grad():  # of the images alone: handlers count how often their terms are asked
+            engine.evaluate(self.not_perturbed | engine.extra_terms.keys())
+        after = engine.sample_losses
+        return [
+            _part(view, most_sensitive(before[view.term], after[view.term], self.gamma))
+            for view in engine.views
+            if view.term in after
+        ]
 
     def _remember(self, engine: SemiSupervisedTrainer, first: dict[Tensor, Tensor]) -> None:
         both = {
@@ -158,6 +199,15 @@ class SharpnessAware:
                 engine.first_pass_at = lambda: self._at_momentum(engine)
         else:
             engine.first_pass_terms = self.not_perturbed if begun else None
+            engine.first_pass_weights = self._drawn(engine) if begun else None
+
+    def _drawn(self, engine: SemiSupervisedTrainer) -> list[nn.Parameter] | None:
+        """Return the weights in which this step climbs, None for all of them."""
+        if self.beta == 1:
+            return None
+        weights = [weight for weight in engine.network.parameters() if weight.requires_grad]
+        generator = stream_generator(engine.seed, "esam", engine.state.iteration - 1)
+        return random_share(weights, self.beta, generator)
 
     @contextmanager
     def _at_momentum(self, engine: SemiSupervisedTrainer) -> Iterator[None]:
@@ -178,3 +228,8 @@ class SharpnessAware:
         weights, momentum = [weight for weight, _ in found], [buffer for _, buffer in found]
         with perturbed(weights, self.rule(weights, momentum, self.rho)):
             yield
+
+
+def _part(view: View, places: Tensor) -> View:
+    weight = None if view.weight is None else view.weight[places]
+    return replace(view, image=view.image[places], target=view.target[places], weight=weight)

@@ -82,7 +82,11 @@ def climb(rank: int, with_term: bool) -> dict[str, Any]:
 
 
 def dim(
-    batches: list[RawBatch], estimator: str | None, *, sharpness: bool = True
+    batches: list[RawBatch],
+    estimator: str | None,
+    *,
+    sharpness: bool = True,
+    rule: str = "sam",
 ) -> dict[str, Any]:
     """Train on the batches of this rank; without an estimator there is no divergence."""
     network = make_network()
@@ -90,12 +94,16 @@ def dim(
     divergence = FDivergence(estimator=estimator or "closed_form", interval=1)
     path = Record(lambda engine: state_of(network))
     losses = Record(lambda engine: float(engine.state.output[0]["loss"]))
+    weights = list(network.parameters())
+    drawn = Record(
+        lambda engine: [any(w is d for d in engine.first_pass_weights or ()) for w in weights]
+    )
     trainer = make_trainer(
         DistributedDataParallel(network),
         batches,
-        *(teacher, GradientShares(interval=3), path, losses),
+        *(teacher, GradientShares(interval=3), path, losses, drawn),
         *([divergence] if estimator else []),
-        *([SharpnessAware()] if sharpness else []),
+        *([SharpnessAware(rule=rule)] if sharpness else []),
         method=MiDSS(threshold=0.5, ramp_length=0.5),
     )
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
@@ -108,13 +116,14 @@ def dim(
         "gradient_scale": trainer.scaler.get_scale(),
         "path": path.seen,
         "losses": losses.seen,
+        "drawn": drawn.seen,
         "skipped": trainer.state.skipped_steps,
     }
 
 
-def healthy(rank: int, estimator: str) -> dict[str, Any]:
+def healthy(rank: int, estimator: str, rule: str = "sam") -> dict[str, Any]:
     batches = [make_batch(RANKS * step + rank) for step in range(DIM_STEPS)]
-    return dim(batches, estimator)
+    return dim(batches, estimator, rule=rule)
 
 
 def poisoned(rank: int, estimator: str | None, *, sharpness: bool = True) -> dict[str, Any]:
@@ -202,6 +211,7 @@ SCENARIOS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     "climb": lambda rank, _: climb(rank, with_term=False),
     "climb_with_term": lambda rank, _: climb(rank, with_term=True),
     "dim": lambda rank, _: healthy(rank, "closed_form"),
+    "dim_esam": lambda rank, _: healthy(rank, "closed_form", "esam"),
     "dim_critic": lambda rank, _: healthy(rank, "variational"),
     "poisoned": lambda rank, _: poisoned(rank, "closed_form"),
     "poisoned_critic": lambda rank, _: poisoned(rank, "variational"),

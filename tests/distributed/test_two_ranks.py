@@ -83,7 +83,7 @@ def test_each_rank_climbs_along_its_own_gradient(
         np.testing.assert_allclose(returned["step"].numpy(), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("scenario", ["dim", "dim_critic"])
+@pytest.mark.parametrize("scenario", ["dim", "dim_esam", "dim_critic"])
 def test_after_twenty_steps_of_dim_all_ranks_are_equal_bit_for_bit(
     results: dict[str, Results], scenario: str
 ) -> None:
@@ -95,6 +95,8 @@ def test_after_twenty_steps_of_dim_all_ranks_are_equal_bit_for_bit(
     assert equal(first["critic"], second["critic"])
     assert bool(first["critic"]) == (scenario == "dim_critic")
     assert first["scale"] == second["scale"] != 1.0
+    assert first["drawn"] == second["drawn"]
+    assert np.any(first["drawn"]) == (scenario == "dim_esam")
     # They did look at different images, and did learn.
     assert all(a != b for a, b in zip(first["losses"], second["losses"], strict=True))
     assert all(not equal(a, b) for a, b in pairwise(first["path"]))

@@ -10,12 +10,14 @@ import torch
 from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from dim_monai.errors import ConfigError
-from dim_monai.handlers import SharpnessAware, TeacherEMA
+from dim_monai.handlers import FDivergence, SharpnessAware, TeacherEMA
 from dim_monai.methods import MiDSS
-from dim_monai.objectives import segmentation_loss
+from dim_monai.objectives import View, segmentation_loss
 from tests.handlers.tiny import (
+    BothKinds,
     Record,
     equal,
     linear_batch,
@@ -290,6 +292,191 @@ def test_momentum_sam_without_momentum_is_refused() -> None:
         states_after(SharpnessAware(RHO, "msam", ()), momentum=0.0)
 
 
+# --- esam: some of the weights, some of the images
+
+
+def esam(beta: float = 0.5, gamma: float = 0.5, **settings: Any) -> SharpnessAware:
+    return SharpnessAware(RHO, "esam", beta=beta, gamma=gamma, **settings)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_esam_in_all_weights_and_images_is_sam_bit_for_bit(dropout: float, start: float) -> None:
+    paths = []
+    for handler in (SharpnessAware(RHO, start=start), esam(1.0, 1.0, start=start)):
+        torch.manual_seed(0)
+        network = make_network(nn.BatchNorm2d, dropout)
+        path = Record(lambda engine, network=network: state_of(network))
+        batches = [make_batch(seed) for seed in range(4)]
+        make_trainer(network, batches, handler, path, method=BothKinds(), momentum=0.9).run()
+        paths.append(path.seen)
+    assert all(equal(*pair) for pair in zip(*paths, strict=True))
+
+
+def test_one_esam_step_on_half_of_the_images_by_hand() -> None:
+    def losses(w: np.ndarray) -> np.ndarray:
+        return (X @ w - Y) ** 2
+
+    g = gradient(W)
+    there = W + RHO * g / np.linalg.norm(g)
+    worst = int(np.argmax(losses(there) - losses(W)))
+    expected = 2 * (X[worst] @ there - Y[worst]) * X[worst]
+    np.testing.assert_allclose(step_of(esam(beta=1.0)), expected, rtol=1e-10)
+
+
+class Apart(nn.Module):
+    """The linear network that starts at W, each weight a tensor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parts = [nn.Parameter(torch.tensor([value], dtype=torch.float64)) for value in W]
+        self.parts = nn.ParameterList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.cat(list(self.parts))[:, None]
+
+    def values(self) -> np.ndarray:
+        return torch.cat(list(self.parts)).detach().numpy().copy()
+
+
+def test_one_esam_step_in_two_of_three_weights_by_hand() -> None:
+    network = Apart()
+    batch = linear_batch(torch.from_numpy(X), torch.from_numpy(Y)[:, None])
+    trainer = make_trainer(network, [batch], esam(2 / 3, 1.0), loss_function=squared_error)
+    # Its gradient is that of all weights, whatever is drawn.
+    trainer.add_term("f_divergence", lambda *_: cubic(torch.cat(list(network.parts))), 0.5)
+    trainer.run()
+    step = (W - network.values()) / 0.1
+    expected = []
+    for left_out in range(3):
+        g = np.where(np.arange(3) == left_out, 0, gradient(W))
+        there = W + RHO / (2 / 3) * g / np.linalg.norm(g)
+        expected.append(gradient(there) + 0.5 * 3 * W**2)
+    assert [np.allclose(step, one, rtol=1e-10) for one in expected].count(True) == 1
+
+
+def drawn_in(steps: int, *, scale: float = 1.0, seed: int = 0, after: int = 0) -> list[list[bool]]:
+    """Which of three weights are moved in the second pass of each step."""
+    network, seen = Apart(), []
+
+    def loss(prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        seen.append(network.values())
+        return squared_error(prediction, target, weight)
+
+    batch = linear_batch(scale * torch.from_numpy(X), torch.from_numpy(Y)[:, None])
+    settings = {"loss_function": loss, "seed": seed, "lr": 0.01}
+    trainer = make_trainer(network, [batch] * (after + steps), esam(0.5, 1.0), **settings)
+    if after:
+        trainer.add_event_handler(
+            Events.STARTED, lambda: setattr(trainer.state, "iteration", after)
+        )
+    trainer.run()
+    pairs = zip(seen[::2], seen[1::2], strict=True)
+    return [list(map(bool, there != here)) for here, there in pairs][:steps]
+
+
+def test_the_weights_that_esam_draws_are_a_function_of_seed_and_step() -> None:
+    ten = drawn_in(10)
+    assert all(sum(moved) == 2 for moved in ten)
+    assert len({tuple(moved) for moved in ten}) == 3  # not the same in every step
+    assert drawn_in(10, scale=-2.0) == ten  # another rank sees other images
+    assert drawn_in(6, after=4) == ten[4:]  # a run that goes on has drawn nothing before
+    assert drawn_in(10, seed=1) != ten
+
+
+def images_of(handler: SharpnessAware) -> tuple[int, int]:
+    """Images that go forward and backward through the network in one step of eight."""
+    network, forward, backward = make_network(), [], []
+    network[0].register_forward_hook(lambda module, given, output: forward.append(len(output)))
+    network[4].register_full_backward_hook(lambda module, into, out: backward.append(len(out[0])))
+    make_trainer(network, [make_batch(0, labelled=8, unlabelled=0)], handler).run()
+    return sum(forward), sum(backward)
+
+
+@pytest.mark.parametrize("gamma", [0.25, 0.5, 1.0])
+def test_the_second_pass_of_esam_costs_as_many_images_as_it_says(gamma: float) -> None:
+    assert images_of(SharpnessAware(RHO)) == (16, 16)
+    forward, backward = images_of(esam(gamma=gamma))
+    if gamma == 1:
+        assert (forward, backward) == (16, 16)
+        return
+    assert (forward, backward) == (16 + 8 * gamma, 8 + 8 * gamma)
+    # A backward pass costs two forward passes.
+    assert forward - 8 + 2 * (backward - 8) == 8 * (1 + 3 * gamma)
+    assert forward + 2 * backward < 16 + 2 * 16
+
+
+def test_the_first_pass_of_esam_spares_the_gradient_of_what_it_does_not_move() -> None:
+    flop = []
+    for handler in (SharpnessAware(RHO), esam(1.0, 1.0), esam(0.3, 1.0), esam(0.3, 0.5)):
+        trainer = make_trainer(make_network(), [make_batch(0, labelled=8)], handler)
+        with FlopCounterMode(display=False) as counter:
+            trainer.run()
+        flop.append(counter.get_total_flops())
+    assert flop[0] == flop[1] > flop[2] > flop[3]
+
+
+def test_esam_chooses_in_each_term_what_rose_most_with_its_target_and_trust() -> None:
+    seen: list[tuple[Tensor, Tensor, Tensor | None]] = []
+
+    def loss(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        values = segmentation_loss(logits, target, weight)
+        seen.append((values.detach(), target, weight))
+        return values
+
+    network = make_network()
+    make_trainer(
+        network,
+        [make_batch(0, 5, 5)],
+        *(TeacherEMA(network), FDivergence(compare="features", layer="0"), esam(gamma=0.4)),
+        method=MiDSS(threshold=0.5),
+        loss_function=loss,
+    ).run()
+    assert len(seen) == 3 * 4
+    for before, after, second in zip(seen[:4], seen[4:8], seen[8:], strict=True):
+        rise = after[0].numpy() - before[0].numpy()
+        chosen = np.sort(np.argsort(rise)[-2:])
+        assert torch.equal(second[1], before[1][chosen])
+        assert (second[2] is None) == (before[2] is None)
+        if second[2] is not None:
+            assert torch.equal(second[2], before[2][chosen])
+        np.testing.assert_allclose(second[0].numpy(), after[0].numpy()[chosen], rtol=1e-4)
+
+
+def test_a_perturbed_divergence_sees_what_esam_chose() -> None:
+    network, seen = make_network(), []
+
+    def term(views: list[View], logits: list[Tensor]) -> Tensor:
+        seen.append([len(view.image) for view in views])
+        return logits[0].square().mean()
+
+    handler = esam(gamma=0.25, not_perturbed=())
+    trainer = make_trainer(network, [make_batch(0, 4, 8)], handler, method=BothKinds())
+    trainer.add_term("f_divergence", term, 0.5)
+    trainer.run()
+    assert seen == [[4, 8], [1, 2]]
+
+
+@pytest.mark.parametrize("fails_at", [2, 3])
+def test_the_weights_of_esam_return_bit_for_bit_when_a_pass_fails(fails_at: int) -> None:
+    network, there = make_network(nn.BatchNorm2d), []
+
+    def loss(logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        there.append(state_of(network))
+        if len(there) == fails_at:
+            raise KeyboardInterrupt
+        return segmentation_loss(logits, target, weight)
+
+    after_first = Record(lambda engine: state_of(network), IterationEvents.BACKWARD_COMPLETED)
+    addresses = storage_of(network)
+    trainer = make_trainer(network, [make_batch(0)], after_first, esam(), loss_function=loss)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert not equal(there[-1], after_first.seen[0])
+    assert equal(state_of(network), after_first.seen[0])
+    assert storage_of(network) == addresses
+
+
 # --- that it comes back
 
 
@@ -402,6 +589,10 @@ def test_settings_without_a_meaning_are_refused() -> None:
         SharpnessAware(every=0)
     with pytest.raises(ConfigError, match="every term is perturbed"):
         SharpnessAware(rule="msam", not_perturbed=["symmetric"])
+    with pytest.raises(ConfigError, match="beta of esam"):
+        SharpnessAware(rule="esam", beta=0.0)
+    with pytest.raises(ConfigError, match="gamma of esam"):
+        SharpnessAware(rule="esam", gamma=1.5)
 
 
 def test_a_step_of_which_no_term_is_left_is_refused() -> None:

@@ -14,8 +14,10 @@ from dim_monai.sharpness import (
     get_rule,
     global_norm,
     kept_buffers,
+    most_sensitive,
     orthogonal_direction,
     perturbed,
+    random_share,
     sam,
     sharpness,
 )
@@ -111,6 +113,47 @@ def test_the_remembered_direction_is_a_unit_vector_across_the_plain_gradient(sca
 def test_between_parallel_gradients_there_is_no_direction() -> None:
     plain = random_tensors(1, (4, 3), (5,))
     assert not flat(orthogonal_direction([3.7 * p for p in plain], plain)).any()
+
+
+def drawn(share: float, seed: int, count: int = 10) -> list[int]:
+    """Places that are drawn of ``count`` weight tensors."""
+    weights = [torch.tensor(float(place)) for place in range(count)]
+    return [int(w) for w in random_share(weights, share, torch.Generator().manual_seed(seed))]
+
+
+@pytest.mark.parametrize(("share", "count"), [(1.0, 10), (0.5, 5), (0.26, 3), (0.01, 1)])
+def test_a_share_of_the_weights_is_drawn_each_once_and_in_order(share, count) -> None:
+    places = drawn(share, seed=0)
+    assert len(places) == count
+    assert places == sorted(set(places))
+
+
+def test_what_is_drawn_is_a_function_of_the_seed_and_fair() -> None:
+    assert drawn(0.5, seed=7) == drawn(0.5, seed=7)
+    often = np.bincount(np.concatenate([drawn(0.3, seed) for seed in range(1000)]), minlength=10)
+    # 300 expected of each; the standard deviation is sqrt(1000 * 0.3 * 0.7) = 14.5.
+    assert np.abs(often - 300).max() < 5 * 14.5
+
+
+def test_the_most_sensitive_samples_are_those_whose_loss_rose_most_by_hand() -> None:
+    before = torch.tensor([9.0, 1.0, 2.0, 3.0])
+    after = torch.tensor([8.0, 4.0, 2.5, 5.0])  # rises: -1, 3, 0.5, 2
+    assert [most_sensitive(before, after, share).tolist() for share in (0.01, 0.5, 0.75, 1.0)] == [
+        [1],
+        [1, 3],
+        [1, 2, 3],
+        [0, 1, 2, 3],
+    ]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_no_sample_that_is_left_out_rose_more_than_one_that_is_not(share) -> None:
+    before, after = random_tensors(0, (11,), (11,))
+    chosen = most_sensitive(before, after, share).tolist()
+    rise = flat([after]) - flat([before])
+    left = sorted(set(range(11)) - set(chosen))
+    assert len(chosen) == round(11 * share)
+    assert rise[chosen].min() >= rise[left].max()
 
 
 def rescaled_step(rule, factor: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,106 @@
+"""What ``benchmarks/speed.py`` times: that a row is what its name says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+import torch
+from speed_floor import counted_flop
+from speed_ours import OURS, Ours, Size
+from speed_textbook import SWITCHED, Switches, Textbook
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
+
+CPU = torch.device("cpu")
+
+
+class Tiny(nn.Module):
+    """A network whose ``forward`` all of its class share, as those of the rows do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.InstanceNorm2d(4, affine=True)
+        self.last = nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(torch.relu(self.norm(self.first(images))))
+
+
+TINY = Size(32, Tiny)
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[CompileCounter]]:
+    """Counts what is compiled of each network, and runs it as it was traced."""
+    counters: list[CompileCounter] = []
+    compile_module = nn.Module.compile
+
+    def counted(module: nn.Module, **settings: object) -> None:
+        counters.append(CompileCounter())
+        compile_module(module, backend=counters[-1], **settings)
+
+    monkeypatch.setattr(nn.Module, "compile", counted)
+    torch.compiler.reset()
+    yield counters
+    torch.compiler.reset()
+
+
+def textbook(switches: Switches) -> Callable[[], Tensor]:
+    """A step of a training and then its gradient, again and again."""
+    training, batch = Textbook(TINY.network(CPU), "midss", switches), TINY.batch()
+
+    def gradient() -> Tensor:
+        training.step(batch)
+        return training.gradient()
+
+    return gradient
+
+
+def ours(row: str) -> Callable[[], Tensor]:
+    training = Ours(TINY, OURS[row], CPU)
+
+    def gradient() -> Tensor:
+        training.step()
+        return training.gradient()
+
+    return gradient
+
+
+def test_every_compiled_row_of_a_process_stays_compiled(
+    compilations: list[CompileCounter],
+) -> None:
+    rows = [partial(textbook, one) for one in SWITCHED.values() if one.compiled]
+    rows += [partial(ours, name) for name, row in OURS.items() if row.compiled]
+    steps = [make() for make in rows]
+    assert len(compilations) == 2 * len(rows) > 8  # more than PyTorch keeps of one code
+    for _ in range(2):
+        for step in steps:
+            step()
+    # One graph of each student and one of each teacher, none of them given up.
+    assert [counter.frame_count for counter in compilations] == [1] * len(compilations)
+
+
+def test_a_compiled_row_has_the_gradient_of_the_row_that_is_not(
+    compilations: list[CompileCounter],
+) -> None:
+    for plain, compiled in (
+        (ours("MiDSS"), ours("MiDSS, torch.compile")),
+        (ours("MiDSS, bfloat16"), ours("MiDSS, bfloat16, torch.compile")),
+        (textbook(Switches()), textbook(SWITCHED["torch.compile"])),
+    ):
+        for _ in range(2):
+            torch.testing.assert_close(compiled(), plain(), rtol=1e-4, atol=1e-6)
+
+
+def test_what_the_rows_of_esam_save_is_in_their_count_of_operations() -> None:
+    names = ("SAM on all terms", "ESAM on all terms, all weights", "ESAM on all terms", "MiDSS")
+    flop = []
+    for name in names:
+        training = Ours(TINY, OURS[name], CPU)
+        training.step()
+        flop.append(counted_flop(training.step))
+    assert flop == sorted(flop, reverse=True)
+    assert len(set(flop)) == len(flop)
