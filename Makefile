@@ -8,7 +8,7 @@ LABEL_BIN := .venv-label/bin
 LABEL_INSTALLED := .venv-label/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo label test test-label check docs zoo clean
+.PHONY: help demo label test test-label check docs weights zoo clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -16,8 +16,8 @@ help: ## list the targets
 demo: $(INSTALLED) ## train, evaluate and segment synthetic images; also BUNDLE=dim_fundus
 	$(BIN)/python -m dim_monai.demo --bundle $(BUNDLE)
 
-label: $(LABEL_INSTALLED) ## serve to MONAI Label clients: STUDIES=DIR; also BUNDLE=dim_fundus, MODEL=demo
-	$(LABEL_BIN)/python -m dim_monai.label --studies "$(STUDIES)" --bundle "$(BUNDLE)" --model "$(MODEL)"
+label: $(LABEL_INSTALLED) ## serve to MONAI Label clients: STUDIES=DIR; also BUNDLE=dim_fundus
+	$(LABEL_BIN)/python -m dim_monai.label --studies "$(STUDIES)" --bundle "$(BUNDLE)"
 
 test: $(INSTALLED) ## run the tests; those on real images need DIM_TEST_DATA
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
@@ -33,6 +33,9 @@ check: $(INSTALLED) ## lint, format, types, spelling; changes nothing
 
 docs: $(INSTALLED) ## write docs/reference from the code
 	$(BIN)/python -m scripts.reference
+
+weights: $(INSTALLED) ## train the weights of a bundle anew: BUNDLE=dim_fundus, or DATA=DIR of the volumes
+	$(BIN)/python scripts/train_weights.py $(BUNDLE) $(if $(DATA),--data "$(DATA)")
 
 zoo: $(INSTALLED) ## check the bundles as the MONAI model zoo does; offline: SCHEMA=FILE
 	$(BIN)/python scripts/zoo_checks.py $(if $(SCHEMA),--schema "$(SCHEMA)")

@@ -12,8 +12,8 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
-SHIPPED = ("configs/**/*", "docs/**/*", "LICENSE", "large_files.yml")
-"""Of each bundle. Weights and results are the user's own: they may come from patients."""
+SHIPPED = ("configs/**/*", "docs/**/*", "models/pretrained.*", "LICENSE", "large_files.yml")
+"""Of each bundle. Results and models/model.pt may be the user's own, and come from patients."""
 
 WRITTEN = {"monailabel_train.json"}
 """What MONAI Label writes beside the configs."""

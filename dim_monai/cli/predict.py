@@ -51,7 +51,7 @@ def predict(
     ],
     model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its weights. Default: models/model.pt in the bundle."),
+        typer.Option(metavar="FILE", help="Its weights. Default: those in the bundle's models."),
     ] = None,
     overlay: Annotated[
         list[Path] | None,
@@ -127,6 +127,8 @@ def predict(
             )
         )
         if not quiet:
+            if session.segmenter.pretrained:
+                typer.echo(f"weights of the bundle: {session.segmenter.pretrained}", err=True)
             _tell_found(session.found)
         try:
             _run(session, quiet=quiet, traceback=traceback)

@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from dim_monai.bundle.place import METADATA
 from dim_monai.errors import CheckpointError
 from dim_monai.model_files import read_model
 
 logger = logging.getLogger(__name__)
+
+MODEL = Path("models", "model.pt")
+PRETRAINED = Path("models", "pretrained.safetensors")
+"""In a bundle: what a training replaces, and what came with the bundle and no training touches."""
+
+
+def model_of(bundle_root: str) -> str:
+    """Return the weights that a bundle segments with: those of the last training, or its own.
+
+    Args:
+        bundle_root: folder of the bundle.
+
+    Returns:
+        ``models/model.pt``, which a training replaces; ``models/pretrained.safetensors`` where only
+        that is there, as in the installed package.
+    """
+    model, pretrained = Path(bundle_root, MODEL), Path(bundle_root, PRETRAINED)
+    return str(pretrained if pretrained.is_file() and not model.is_file() else model)
+
+
+def pretrained_note(model_file: str, network: nn.Module) -> str | None:
+    """Return what must be known of weights that came with a bundle; None of any other weights.
+
+    Weights are compared, and not files: ``model.pt`` may be the bundle's or of a training since.
+
+    Args:
+        model_file: in the folder ``models`` of a bundle, whose metadata hold the note as
+            ``pretrained``; a file anywhere else is a user's own.
+        network: with the weights loaded.
+
+    Raises:
+        CheckpointError: the bundle's ``pretrained.safetensors`` cannot be read.
+    """
+    bundle = Path(model_file).absolute().parents[1]
+    if not (bundle / PRETRAINED).is_file():
+        return None
+    shipped, loaded = read_model(bundle / PRETRAINED), network.state_dict()
+    if shipped.keys() != loaded.keys():
+        return None
+    if not all(torch.equal(shipped[name], value.cpu()) for name, value in loaded.items()):
+        return None
+    metadata = json.loads((bundle / METADATA).read_text(encoding="utf-8"))
+    return str(metadata["pretrained"])
 
 
 def require_model(model_file: str, network: nn.Module) -> None:

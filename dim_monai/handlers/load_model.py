@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
 from ignite.engine import Engine, Events
 from torch import nn
 
-from dim_monai.data.weights import load_model
+from dim_monai.data.weights import load_model, pretrained_note
 from dim_monai.engine import bare
+
+logger = logging.getLogger(__name__)
 
 
 class LoadModel:
     """Load the weights of a model file into a network when the engine starts.
+
+    Of weights that came with the bundle it logs what they were trained on.
 
     In contrast to MONAI's CheckpointLoader it holds the file against the hash beside it, reads
     safetensors too, and says what is wrong with a file that it does not take.
@@ -33,4 +39,7 @@ class LoadModel:
 
     def __call__(self) -> None:
         """Load now."""
-        load_model(self.model_file, bare(self.network))
+        network = bare(self.network)
+        load_model(self.model_file, network)
+        if note := pretrained_note(self.model_file, network):
+            logger.info("the weights came with the bundle: %s", note)

@@ -1,6 +1,6 @@
 """The command of ``make label``: serve a bundle to MONAI Label's clients, on this machine only.
 
-python -m dim_monai.label --studies DIR [--bundle dim_prostate] [--model demo] [--port 8000]
+python -m dim_monai.label --studies DIR [--bundle dim_prostate] [--port 8000]
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> int:
         studies = resolve_dataset_dir(given.studies)
         bundle = serve.find_bundle(ROOT / "bundles", given.bundle)
         serve.require_torchvision()
-        serve.require_servable(bundle, given.model or None)
+        serve.require_servable(bundle)
     except DimError as error:
         logger.error("%s: %s", type(error).__name__, error)
         return 2
@@ -45,7 +45,6 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dim_monai.label", description=__doc__)
     parser.add_argument("--studies", required=True, help="folder of images; labels are kept there")
     parser.add_argument("--bundle", default="dim_prostate", help="name of a bundle, or its path")
-    parser.add_argument("--model", help=f"{serve.DEMO}: the demo's model, if there is no other")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--app", type=Path, help="folder of the app; build/label")
     return parser.parse_args()

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 
 from dim_monai.bundle.place import METADATA
 from dim_monai.data.photograph import SUFFIXES
-from dim_monai.data.weights import require_model
+from dim_monai.data.weights import MODEL, PRETRAINED, require_model
 from dim_monai.dicom.series import NIFTI_SUFFIXES
 from dim_monai.errors import CheckpointError, ConfigError
 from dim_monai.model_files import read_model, save_model
@@ -25,9 +25,6 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 """The server has no password: only programs on this machine may reach it."""
 
-DEMO = "demo"
-MODEL = Path("models", "model.pt")
-DEMO_MODEL = Path("eval", "demo", "model.pt")
 MAIN = "from dim_monai.label.app import DimApp\n\n__all__ = ['DimApp']\n"
 
 
@@ -75,32 +72,31 @@ def find_bundle(bundles: Path, name: str) -> Path:
     return bundles / name
 
 
-def require_servable(bundle: Path, model: str | None = None) -> None:
+def require_servable(bundle: Path) -> None:
     """Make sure that the bundle has a model of its network: MONAI Label leaves out one without.
+
+    Where ``models/model.pt`` is missing, the weights that came with the bundle take its place.
 
     Args:
         bundle: folder of the bundle.
-        model: "demo" puts the network of the demo into the place of a missing model.
 
     Raises:
-        CheckpointError: there is no model, or it does not fit the network of ``inference.yaml``.
-            MONAI Label would load of it what fits, and only warn.
-        ConfigError: ``model`` is anything else, or the bundle has a model of its own.
+        CheckpointError: there are no weights, or they do not fit the network of ``inference.yaml``.
+            MONAI Label would load of them what fits, and only warn.
     """
-    if model is not None:
-        _put_demo_model(bundle, model)
-    if not (bundle / MODEL).is_file():
-        made = (bundle / DEMO_MODEL).is_file()
-        demo = f"make demo BUNDLE={bundle.name}, then " * (not made)
-        raise CheckpointError(
-            "the bundle has no model, and MONAI Label does not offer a bundle without one",
-            file=bundle / MODEL,
-            do=f"train one, or try the demo's, which has seen nothing but synthetic images: {demo}"
-            f"make label STUDIES=... BUNDLE={bundle.name} MODEL={DEMO}",
-        )
+    model, pretrained = bundle / MODEL, bundle / PRETRAINED
+    if not model.is_file():
+        if not pretrained.is_file():
+            raise CheckpointError(
+                "the bundle has no model, and MONAI Label does not offer a bundle without one",
+                file=model,
+                do="train one",
+            )
+        save_model(model, read_model(pretrained))
+        logger.info("serving the weights that came with the bundle: %s", pretrained)
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.yaml")
-    require_model(str(bundle / MODEL), parser.get_parsed_content("network_def"))
+    require_model(str(model), parser.get_parsed_content("network_def"))
 
 
 def make_app(folder: Path, bundle: Path) -> Path:
@@ -138,17 +134,3 @@ def server_environment() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     listed = json.dumps([f"*{suffix}" for suffix in (*NIFTI_SUFFIXES, *SUFFIXES)])
     return {"MONAI_LABEL_DATASTORE_FILE_EXT": listed, **os.environ, "PATH": path}
-
-
-def _put_demo_model(bundle: Path, model: str) -> None:
-    if model != DEMO:
-        raise ConfigError("unknown model", got=model, expected=DEMO)
-    if (bundle / MODEL).is_file():
-        logger.info("the bundle has a model already: %s", bundle / MODEL)
-        return
-    if not (bundle / DEMO_MODEL).is_file():
-        raise CheckpointError(
-            "no model of the demo", file=bundle / DEMO_MODEL, do=f"make demo BUNDLE={bundle.name}"
-        )
-    save_model(bundle / MODEL, read_model(bundle / DEMO_MODEL))
-    logger.info("serving the demo's model, which has seen nothing but synthetic images")

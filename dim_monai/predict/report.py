@@ -68,7 +68,11 @@ def as_document(
             "version": segmenter.version,
             "overlays": [file.name for file in settings.overlays],
         },
-        "model": {"file": str(segmenter.model_file), "sha256": model_sha256},
+        "model": {
+            "file": str(segmenter.model_file),
+            "sha256": model_sha256,
+            "pretrained": segmenter.pretrained,
+        },
         "device": str(segmenter.device),
         "settings": {
             "test_time_flips": segmenter.flips,

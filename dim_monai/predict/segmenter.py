@@ -25,7 +25,7 @@ from monai.transforms.utils import reset_ops_id
 from torch import Tensor, nn
 
 from dim_monai.data.kinds import Kind, get_kind
-from dim_monai.data.weights import load_model
+from dim_monai.data.weights import load_model, pretrained_note
 from dim_monai.errors import ConfigError, DimError, NumericError
 from dim_monai.inference import MostLikelyClassd
 from dim_monai.predict.bundles import CONFIG
@@ -83,6 +83,7 @@ class Segmenter:
         structures: what it segments.
         rules: which DICOM series it segments.
         model_file: where the weights come from.
+        pretrained: what must be known of weights that came with the bundle; None of others.
         device: what it computes on.
         largest_component: whether only the largest piece of a mask stays.
         flips: whether mirror images are averaged.
@@ -95,6 +96,7 @@ class Segmenter:
     structures: tuple[Structure, ...]
     rules: SeriesRules
     model_file: Path
+    pretrained: str | None
     device: torch.device
     largest_component: bool
     flips: bool
@@ -189,6 +191,7 @@ def open_bundle(bundle: Path, given: Path, out: Path, settings: Settings) -> Seg
         structures=structures_from_config(parser.get("structures"), num_classes),
         rules=SeriesRules.from_config(parser.get("series")),
         model_file=model_file,
+        pretrained=pretrained_note(str(model_file), network),
         device=torch.device(parser.get_parsed_content("device")),
         largest_component=bool(parser.get_parsed_content(LARGEST)),
         flips=bool(parser.get_parsed_content(FLIPS)),

@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from dim_monai.data.weights import load_model, require_model, start_from
+from dim_monai.data.weights import (
+    load_model,
+    model_of,
+    pretrained_note,
+    require_model,
+    start_from,
+)
 from dim_monai.errors import CheckpointError
 from dim_monai.model_files import save_model
 
@@ -130,3 +136,44 @@ def test_every_use_of_a_model_holds_it_against_its_hash(
     (tmp_path / "model.sha256").write_text(f"{'0' * 64}  {name}\n")
     with pytest.raises(CheckpointError, match="its hash was taken of"):
         use(str(tmp_path / name), network())
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle with weights that came with it."""
+    for folder in ("models", "configs"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text('{"pretrained": "on drawings"}')
+    save_model(tmp_path / "models" / "pretrained.safetensors", network().state_dict())
+    (tmp_path / "models" / "pretrained.pt").unlink()
+    return tmp_path
+
+
+def test_a_trained_model_comes_before_the_bundle_s_own(bundle: Path) -> None:
+    assert model_of(str(bundle)) == str(bundle / "models" / "pretrained.safetensors")
+    save_model(bundle / "models" / "model.pt", network().state_dict())
+    assert model_of(str(bundle)) == str(bundle / "models" / "model.pt")
+
+
+def test_a_bundle_without_weights_names_the_file_of_a_training(tmp_path: Path) -> None:
+    assert model_of(str(tmp_path)) == str(tmp_path / "models" / "model.pt")
+
+
+@pytest.mark.parametrize("name", ["pretrained.safetensors", "model.pt", "model.safetensors"])
+def test_weights_that_came_with_the_bundle_are_known_under_any_name(
+    bundle: Path, name: str
+) -> None:
+    model = network()
+    load_model(str(bundle / "models" / "pretrained.safetensors"), model)
+    save_model(bundle / "models" / "model.pt", model.state_dict())
+    assert pretrained_note(str(bundle / "models" / name), model) == "on drawings"
+
+
+def test_other_weights_carry_no_note(bundle: Path, tmp_path: Path) -> None:
+    file, model = str(bundle / "models" / "model.pt"), network()
+    load_model(str(bundle / "models" / "pretrained.safetensors"), model)
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1e-6
+    assert pretrained_note(file, model) is None
+    assert pretrained_note(file, network(classes=3)) is None
+    assert pretrained_note(str(tmp_path / "elsewhere" / "models" / "model.pt"), model) is None

@@ -18,12 +18,11 @@ from monai.bundle import ConfigParser
 from dim_monai.errors import CheckpointError, ConfigError
 from dim_monai.label import __main__ as command
 from dim_monai.label import serve
-from dim_monai.model_files import read_model
+from dim_monai.model_files import read_model, save_model
 from tests.bundles.examples import BUNDLES, PROSTATE, copy_bundle
 from tests.label.server import STAND_IN, save_random_network
 
 MODEL = Path("models", "model.pt")
-DEMO = Path("eval", "demo", "model.pt")
 
 
 @pytest.fixture
@@ -41,39 +40,28 @@ def test_a_misspelt_bundle_names_the_closest() -> None:
         serve.find_bundle(BUNDLES, "dim_prostrate")
 
 
-def test_a_bundle_without_a_model_is_said_and_the_demo_is_offered(bundle: Path) -> None:
-    with pytest.raises(CheckpointError) as caught:
+def test_a_bundle_without_any_weights_is_said(bundle: Path) -> None:
+    with pytest.raises(CheckpointError, match="train one") as caught:
         serve.require_servable(bundle)
-    message = str(caught.value)
-    assert str(bundle / MODEL) in message
-    assert "make demo BUNDLE=dim_prostate, then make label" in message
-    save_random_network(bundle, bundle / DEMO, seed=0)
-    with pytest.raises(CheckpointError, match="MODEL=demo") as caught:
-        serve.require_servable(bundle)
-    assert "make demo" not in str(caught.value)
+    assert str(bundle / MODEL) in str(caught.value)
 
 
-def test_the_demo_takes_the_place_of_a_missing_model_only(bundle: Path) -> None:
-    with pytest.raises(CheckpointError, match="make demo"):
-        serve.require_servable(bundle, "demo")
-    save_random_network(bundle, bundle / DEMO, seed=0)
-    serve.require_servable(bundle, "demo")
+def test_weights_of_the_bundle_take_the_place_of_a_missing_model_only(bundle: Path) -> None:
+    pretrained = bundle / "models" / "pretrained.safetensors"
+    save_random_network(bundle, bundle / "random.pt", seed=0)
+    shipped = read_model(bundle / "random.pt")
+    save_model(pretrained, shipped)
+    serve.require_servable(bundle)
     for name in ("model.pt", "model.safetensors"):
-        served, demo = read_model(bundle / "models" / name), read_model(bundle / DEMO)
-        assert served.keys() == demo.keys()
-        assert all(torch.equal(served[key], demo[key]) for key in demo)
-    assert (bundle / "models" / "model.sha256").is_file()
+        served = read_model(bundle / "models" / name)
+        assert served.keys() == shipped.keys()
+        assert all(torch.equal(served[key], shipped[key]) for key in shipped)
     for file in (bundle / "models").glob("model.*"):
         file.unlink()
     save_random_network(bundle, bundle / MODEL, seed=1)
     own = (bundle / MODEL).read_bytes()
-    serve.require_servable(bundle, "demo")
+    serve.require_servable(bundle)
     assert (bundle / MODEL).read_bytes() == own
-
-
-def test_no_other_model_has_a_name(bundle: Path) -> None:
-    with pytest.raises(ConfigError, match="demo"):
-        serve.require_servable(bundle, "best")
 
 
 def test_a_model_of_another_network_is_refused(bundle: Path) -> None:
@@ -154,7 +142,7 @@ def test_it_becomes_the_server(monkeypatch: pytest.MonkeyPatch, bundle: Path) ->
     save_random_network(bundle, bundle / MODEL, seed=0)
     (studies := bundle.parent / "studies").mkdir()
     app = bundle.parent / "app"
-    given = ("--studies", str(studies), "--bundle", str(bundle), "--app", str(app), "--model", "")
+    given = ("--studies", str(studies), "--bundle", str(bundle), "--app", str(app))
     _, (words,) = run(monkeypatch, *given, "--port", "8123")
     assert words[1:4] == ["-m", "monailabel.main", "start_server"]
     assert words[words.index("--studies") + 1] == str(studies)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -69,7 +68,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
-    unwanted = shutil.ignore_patterns("eval", "__pycache__", "*.pt")
+    unwanted = shutil.ignore_patterns("eval", "__pycache__", "model.*")
     for name in ("dim_monai", "bundles"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=unwanted)
     for name in ("eval/predictions/of_a_patient.nii.gz", "models/model.pt"):
@@ -98,17 +97,18 @@ def test_the_wheel_holds_the_bundles_and_nothing_of_a_user(wheel: Path) -> None:
             for file in files:
                 assert (shipped / name / file).read_bytes() == (original / file).read_bytes()
         assert (shipped / name / "LICENSE").is_file()
+        weights = [file.name for file in sorted((shipped / name / "models").iterdir())]
+        assert weights == ["pretrained.safetensors", "pretrained.sha256"]
     assert [file for file in shipped.rglob("*") if file.suffix in {".pt", ".gz", ".py"}] == []
 
 
 def test_an_installed_command_segments_by_the_name_of_a_bundle_alone(
-    wheel: Path, tmp_path: Path, prostate: SimpleNamespace
+    wheel: Path, tmp_path: Path
 ) -> None:
     write_nifti(tmp_path / "in" / "case.nii.gz")
-    words = ["predict", "in", "out", "--bundle", "dim_prostate", "--overlay", prostate.overlay]
-    model = prostate.folder / "models" / "model.pt"
+    words = ["predict", "in", "out", "--bundle", "dim_prostate", "--report", "r.json"]
     done = subprocess.run(
-        [sys.executable, "-m", "dim_monai.cli", *words, "--model", model, "--report", "r.json"],
+        [sys.executable, "-m", "dim_monai.cli", *words],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(wheel)},
         capture_output=True,
@@ -116,5 +116,10 @@ def test_an_installed_command_segments_by_the_name_of_a_bundle_alone(
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "case_seg.nii.gz").is_file()
-    used = json.loads((tmp_path / "r.json").read_text())["bundle"]["folder"]
-    assert used == str(wheel / "dim_monai" / "bundles" / "dim_prostate")
+    report = json.loads((tmp_path / "r.json").read_text())
+    bundle = wheel / "dim_monai" / "bundles" / "dim_prostate"
+    assert report["bundle"]["folder"] == str(bundle)
+    assert report["model"]["file"] == str(bundle / "models" / "pretrained.safetensors")
+    note = json.loads((bundle / "configs" / "metadata.json").read_text())["pretrained"]
+    assert report["model"]["pretrained"] == note
+    assert f"weights of the bundle: {note}" in done.stderr

@@ -1,0 +1,84 @@
+"""What puts trained weights into a bundle: the files, the card and the metadata say the same."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from dim_monai.errors import CheckpointError
+from dim_monai.model_files import read_model, save_model
+from tests.bundles.examples import PROSTATE, copy_bundle
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ROWS = (  # domain, split, dice, hd95
+    ("a", "test", 0.5, 4.0),
+    ("a", "test", 0.7, 6.0),
+    ("b", "test", 0.0, None),  # a missed gland has no distance
+    ("a", "validation", 0.9, 1.0),
+)
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script, with a repository of its own in which DiM has been trained."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module = importlib.import_module("train_weights")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "WORK", tmp_path / "work")
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    copy_bundle(tmp_path / "bundles" / "dim_prostate", PROSTATE)
+    output = tmp_path / "work" / "dim_prostate" / "dim"
+    output.mkdir(parents=True)
+    save_model(output / "model.pt", {"weight": torch.arange(3.0)})
+    lines = ["case,domain,split,class,dice,hd95_mm"]
+    for number, (domain, split, dice, far) in enumerate(ROWS):
+        lines.append(f"c{number},{domain},{split},prostate,{dice},{'' if far is None else far}")
+    (output / "metrics.csv").write_text("\n".join(lines) + "\n")
+    entries = {"labeled": ["x"], "unlabeled": ["y", "z"], "validation": ["c3"], "test": ["c0"]}
+    lists = {k: [{"domain": "a", "case": case} for case in v] for k, v in entries.items()}
+    (output / "datalist.json").write_text(json.dumps(lists))
+    yield module
+
+
+def test_the_bundle_gets_each_format_once_with_its_hash(script: ModuleType) -> None:
+    script.install("dim_prostate")
+    models = script.ROOT / "bundles" / "dim_prostate" / "models"
+    assert {file.name for file in models.iterdir() if not file.name.startswith(".")} == {
+        *("model.pt", "model.sha256", "pretrained.safetensors", "pretrained.sha256")
+    }
+    for name in ("model.pt", "pretrained.safetensors"):
+        assert torch.equal(read_model(models / name)["weight"], torch.arange(3.0))
+    content = bytearray((models / "pretrained.safetensors").read_bytes())
+    content[-1] ^= 1
+    (models / "pretrained.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="hash"):
+        read_model(models / "pretrained.safetensors")
+
+
+def test_the_card_has_the_scores_and_lists_of_this_training_alone(script: ModuleType) -> None:
+    card = script.ROOT / "bundles" / "dim_prostate" / "docs" / "data_card.md"
+    before = card.read_text().partition(script.BEGIN)[0]
+    for _ in range(2):  # a second time it replaces what it wrote
+        script.install("dim_prostate")
+    text = card.read_text()
+    assert text.startswith(before)
+    assert text.count(script.BEGIN) == text.count(script.END) == 1
+    # (0.5 + 0.7) / 2 and its standard deviation of a sample, 0.1 * sqrt(2)
+    assert text.count("| test | a | prostate | 2 | 0.600 ± 0.141 | 0.500 | 5.0 ± 1.4 |") == 1
+    assert "| test | b | prostate | 1 | 0.000 | 0.000 |  |" in text
+    assert "- Unlabelled (2): a y, z." in text
+
+
+def test_the_metadata_have_the_mean_of_the_test_cases(script: ModuleType) -> None:
+    script.install("dim_prostate")
+    file = script.ROOT / "bundles" / "dim_prostate" / "configs" / "metadata.json"
+    assert json.loads(file.read_text())["eval_metrics"] == {
+        "dice_a_prostate": 0.6,
+        "dice_b_prostate": 0.0,
+    }
