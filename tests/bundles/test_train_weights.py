@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +24,7 @@ ROWS = (  # domain, split, dice, hd95
 
 
 @pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, with a repository of its own in which DiM has been trained."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     module = importlib.import_module("train_weights")
@@ -43,7 +42,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     entries = {"labeled": ["x"], "unlabeled": ["y", "z"], "validation": ["c3"], "test": ["c0"]}
     lists = {k: [{"domain": "a", "case": case} for case in v] for k, v in entries.items()}
     (output / "datalist.json").write_text(json.dumps(lists))
-    yield module
+    return module
 
 
 def test_the_bundle_gets_each_format_once_with_its_hash(script: ModuleType) -> None:
