@@ -12,14 +12,14 @@ from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 @overload
 def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["wb"]
+    path: str | os.PathLike[str], mode: Literal["wb"], *, durable: bool = True
 ) -> AbstractContextManager[BinaryIO]: ...
 @overload
 def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["w"]
+    path: str | os.PathLike[str], mode: Literal["w"], *, durable: bool = True
 ) -> AbstractContextManager[TextIO]: ...
 def atomic_write(
-    path: str | os.PathLike[str], mode: Literal["wb", "w"]
+    path: str | os.PathLike[str], mode: Literal["wb", "w"], *, durable: bool = True
 ) -> AbstractContextManager[IO[Any]]:
     """Open a file whose content appears under `path` only once it is complete and on disk.
 
@@ -31,6 +31,8 @@ def atomic_write(
     Args:
         path: the file to write or replace; its folder must exist.
         mode: "wb" for bytes; "w" for UTF-8 text whose line ends are written as they are given.
+        durable: wait until the disk has it. False is for many files that can be made again and are
+            verified whenever they are read: a power cut may leave one of them damaged.
 
     Returns:
         A context manager that yields the open file. The new file's permissions follow the umask.
@@ -48,11 +50,11 @@ def atomic_write(
         'whole'
         >>> folder.cleanup()
     """
-    return _replacing(Path(path), mode)
+    return _replacing(Path(path), mode, durable)
 
 
 @contextmanager
-def _replacing(target: Path, mode: str) -> Iterator[IO[Any]]:
+def _replacing(target: Path, mode: str, durable: bool) -> Iterator[IO[Any]]:
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     # 0o666 and not mkstemp's 0o600: the kernel then takes the user's umask off, as for any file.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -60,12 +62,14 @@ def _replacing(target: Path, mode: str) -> Iterator[IO[Any]]:
         with _as_file(descriptor, mode) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    if durable:
+        _sync_folder(target.parent)
 
 
 def _as_file(descriptor: int, mode: str) -> IO[Any]:

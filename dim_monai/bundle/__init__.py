@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dim_monai.bundle.digest import config_digest
+from dim_monai.bundle.digest import config_digest, section_digest
 from dim_monai.bundle.failures import show_cause_last
 from dim_monai.bundle.overrides import check_overrides
 from dim_monai.bundle.place import bundle_root, resolve_dataset_dir
@@ -12,5 +12,6 @@ __all__ = [
     "check_overrides",
     "config_digest",
     "resolve_dataset_dir",
+    "section_digest",
     "show_cause_last",
 ]

@@ -1,4 +1,4 @@
-"""Whether two runs have the same settings."""
+"""Whether two runs, or two parts of them, have the same settings."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from dim_monai.bundle.callers import nearest_self
 from dim_monai.errors import ConfigError
 
 OF_A_START = (
+    "cache_dir",
+    "cache_memory_gb",
     "checkpoint_interval",
     "dataset_dir",
     "device",
@@ -23,12 +25,15 @@ OF_A_START = (
 )
 """Settings that may differ between two starts of one run: where it reads, writes and computes."""
 
+WITHOUT_EFFECT = ("cache", "num_workers")
+"""Keys at any level on which no batch depends: how many processes load, and from where."""
+
 
 def config_digest(without: Iterable[str] = OF_A_START) -> str:
     """Return the SHA-256 of the config that is being evaluated, as its author wrote it.
 
     Expressions and references count as their text. What ``--tracking`` adds at the top does not
-    count, nor do ``_meta_`` and any ``num_workers``.
+    count, nor do ``_meta_`` and the keys `WITHOUT_EFFECT`.
 
     Args:
         without: settings at the top that do not count.
@@ -36,23 +41,50 @@ def config_digest(without: Iterable[str] = OF_A_START) -> str:
     Raises:
         ConfigError: no config is being evaluated.
     """
-    parser = nearest_self(ConfigParser)
-    if parser is None:
-        raise ConfigError("no config is being evaluated", do="call it from a config")
+    parser = _evaluated()
     tracking: dict[str, Any] = DEFAULT_MLFLOW_SETTINGS
     left_out = {*without, ConfigParser.meta_key, *tracking["configs"]}
     config = {key: value for key, value in parser.get().items() if key not in left_out}
-    return digest_of(_without_workers(config))
+    return digest_of(config)
 
 
-def _without_workers(config: Any) -> Any:
-    """Leave out how many processes load: batches do not depend on it, and one may have died."""
-    if isinstance(config, dict):
-        return {k: _without_workers(v) for k, v in config.items() if k != "num_workers"}
-    return [_without_workers(v) for v in config] if isinstance(config, list) else config
+def section_digest(*ids: str) -> str:
+    """Return the SHA-256 of sections of the config that is being evaluated, and of what they use.
+
+    Every setting that they refer to counts, and those that these refer to: two configs with the
+    same digest do the same in these sections. What does not occur there does not count.
+
+    Args:
+        ids: of the sections, such as ``"train#preprocessing"``.
+
+    Raises:
+        ConfigError: no config is being evaluated.
+    """
+    parser = _evaluated()
+    found: dict[str, Any] = {}
+    waiting = list(ids)
+    while waiting:
+        id_ = waiting.pop()
+        if id_ not in found:
+            found[id_] = parser.get(id_)
+            waiting += ReferenceResolver.find_refs_in_config(found[id_], id_)
+    return digest_of(found)
 
 
 def digest_of(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of settings, whatever their order."""
-    text = json.dumps(config, sort_keys=True, default=str)
+    """Return the SHA-256 of settings, whatever their order; those `WITHOUT_EFFECT` do not count."""
+    text = json.dumps(_with_effect(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _evaluated() -> ConfigParser:
+    parser = nearest_self(ConfigParser)
+    if parser is None:
+        raise ConfigError("no config is being evaluated", do="call it from a config")
+    return parser
+
+
+def _with_effect(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {k: _with_effect(v) for k, v in config.items() if k not in WITHOUT_EFFECT}
+    return [_with_effect(v) for v in config] if isinstance(config, list) else config

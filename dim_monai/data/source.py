@@ -109,14 +109,24 @@ def with_split(lists: Datalist | TrainingData, names: Sequence[str]) -> list[dic
 
 
 def require_sound_training(
-    data: TrainingData, labels: LabelMapping, *, kind: str = "volume"
+    data: TrainingData,
+    labels: LabelMapping,
+    *,
+    kind: str = "volume",
+    cache_dir: str | None = None,
 ) -> None:
     """Refuse unsound cases before the first step and say what the training will see.
 
+    Args:
+        data: the cases.
+        labels: which label values are allowed.
+        kind: of the cases.
+        cache_dir: folder that remembers the cases that were sound and have not changed since.
+
     Raises:
-        DataError: with one line for every fault.
+        DataError: with one line for every fault; or ``cache_dir`` cannot be written.
     """
-    facts = require_sound(data, labels, kind=kind)
+    facts = require_sound(data, labels, kind=kind, cache_dir=cache_dir)
     logger.info(
         "cases: %d labelled, %d unlabelled, %d for validation",
         *(len(cases) for cases in (data.labeled, data.unlabeled, data.validation)),

@@ -73,16 +73,19 @@ bundle, note, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.ar
 workflow = start(bundle, "train.yaml", **settings)
 show_cause_last()
 loader = workflow.parser.get_parsed_content("train#dataloader")
-address = lambda tensor: tensor.untyped_storage().data_ptr()
-cases = {
-    address(volume["image"]): entry["image"]
+held = [
+    (case.slices["image"], entry["image"])
     for stream in loader.streams.values()
-    for volume, entry in zip(stream.volumes, stream.data, strict=True)
-}
+    for case, entry in zip(stream.cases, stream.data, strict=True)
+]
+
+def case_of(image):
+    (name,) = (name for held, name in held if 0 <= image.data_ptr() - held.data_ptr() < held.nbytes)
+    return name
 
 def die(image):
     if any(Path(settings["output_dir"], "checkpoints").glob("*.pt")) and not note.exists():
-        note.write_text(cases[address(image)])
+        note.write_text(case_of(image))
         os.kill(os.getpid(), signal.SIGKILL)
     return image
 

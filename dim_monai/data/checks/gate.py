@@ -2,7 +2,7 @@
 
 Cases are read by a few threads, because most of reading is decompression, which lets others run.
 What is found comes in the order of the lists, however many threads there are; each holds one case
-in memory, and nothing is written.
+in memory, and nothing is written but, for a training, which cases were sound.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dim_monai.data.checks.case import CaseFacts, Inspected, inspect_case
 from dim_monai.data.checks.classes import absent_classes
 from dim_monai.data.checks.faults import Fault, no_labelled_case
 from dim_monai.data.checks.hashes import missing_hashes
+from dim_monai.data.checks.known import KnownCases
 from dim_monai.data.datalist import Datalist, Entry, TrainingData, hashed
 from dim_monai.data.kinds import get_kind
 from dim_monai.data.labels import LabelMapping
@@ -47,7 +48,7 @@ def check_cases(
     Raises:
         ConfigError: there is no such kind.
     """
-    faults, _ = _check(datalist, mapping, splits, kind)
+    faults, _ = _check(datalist, mapping, splits, kind, KnownCases(None, mapping, kind))
     return faults
 
 
@@ -57,20 +58,32 @@ def require_sound(
     *,
     splits: Sequence[str] = TRAINING_SPLITS,
     kind: str = "volume",
+    cache_dir: str | None = None,
 ) -> list[CaseFacts]:
     """Return the facts of every case of ``splits``, or raise one error that lists every fault.
 
-    The arguments are those of `check_cases`.
+    The other arguments are those of `check_cases`.
+
+    Args:
+        datalist: the cases.
+        mapping: which label values are allowed.
+        splits: the lists to check.
+        kind: "volume" or "photograph".
+        cache_dir: folder with the facts of cases that were sound: one whose files have not changed
+            since is not opened again. Written only if there is no fault.
 
     Raises:
         ConfigError: there is no such kind.
-        DataError: there is a fault; the message has one line for each.
+        DataError: there is a fault; the message has one line for each. Or ``cache_dir`` cannot be
+            written.
     """
-    faults, facts = _check(datalist, mapping, splits, kind)
+    known = KnownCases(cache_dir, mapping, kind)
+    faults, facts = _check(datalist, mapping, splits, kind, known)
     if faults:
         count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
         lines = [f"the data cannot be used, {count}:", *map(str, faults)]
         raise DataError("\n  ".join(lines))
+    known.save()
     return facts
 
 
@@ -107,13 +120,24 @@ def inspect_all(
 
 
 def _check(
-    datalist: Datalist | TrainingData, mapping: LabelMapping, splits: Sequence[str], kind: str
+    datalist: Datalist | TrainingData,
+    mapping: LabelMapping,
+    splits: Sequence[str],
+    kind: str,
+    known: KnownCases,
 ) -> tuple[list[Fault], list[CaseFacts]]:
     cases = [(entry, split) for split in splits for entry in hashed(datalist, split)]
     faults = [no_labelled_case()] if "labeled" in splits and not datalist.labeled else []
     faults += missing_hashes([entry for entry, _ in cases])
-    facts = []
-    for inspected in inspect_all(cases, mapping, kind):
-        faults += [found for found in inspected.found if not found.is_remark]
-        facts += [inspected.facts] if inspected.facts is not None else []
-    return [*faults, *absent_classes(facts, mapping)], facts
+    keys = [known.key(entry, split) for entry, split in cases]
+    told = [known.facts(key, *case) for key, case in zip(keys, cases, strict=True)]
+    unknown = [place for place, facts in enumerate(told) if facts is None]
+    inspected = inspect_all([cases[place] for place in unknown], mapping, kind)
+    for place, case in zip(unknown, inspected, strict=True):
+        found = [fault for fault in case.found if not fault.is_remark]
+        faults += found
+        told[place] = case.facts
+        if case.facts is not None and not found:
+            known.note(keys[place], case.facts)
+    read = [facts for facts in told if facts is not None]
+    return [*faults, *absent_classes(read, mapping)], read
