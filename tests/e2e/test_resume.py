@@ -172,6 +172,16 @@ def test_six_steps_are_three_an_end_and_three(
     require_the_same_results(whole, folder)
 
 
+def test_a_run_goes_on_with_another_budget_of_memory(
+    bundle: Path, settings: dict[str, Any], whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    end(bundle, folder, 4, settings)
+    train(bundle, folder, settings, cache_memory_gb=0)
+    assert len(list((folder / "cache").rglob("*.safetensors"))) == 3  # the cases of training
+    require_the_same_results(whole, folder)
+
+
 @pytest.mark.parametrize("example", [PROSTATE], indirect=True)  # as in every bundle
 @pytest.mark.parametrize("how", ["SIGTERM", "MemoryError", "RuntimeError"])
 def test_weights_of_the_climb_are_in_no_file_whatever_ends_the_second_pass(
