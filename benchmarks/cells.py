@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 METHODS = ("supervised", "mean_teacher", "midss", "no_sharpness", "no_divergence", "dim")
 MODEL = "model.pt"
+_ADDING = Lock()
 
 
 @dataclass(frozen=True)
@@ -222,12 +223,11 @@ def run_missing(
 
 
 def add_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Add rows to a CSV file, which is begun if there is none."""
-    new = not path.is_file()
+    """Add rows to a CSV file, which is begun if there is none; threads may do so at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="") as file:
+    with _ADDING, path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
-        if new:
+        if not path.stat().st_size:
             writer.writeheader()
         writer.writerows(rows)
 

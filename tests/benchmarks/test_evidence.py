@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import evidence
 import numpy as np
 import pytest
 import torch
-from cells import RESULTS, paired_interval, read_rows
+from cells import RESULTS, add_rows, paired_interval, read_rows
 from evidence_cell import DIAGNOSIS, SCORES, Deployed
 from evidence_data import DEMO, Source
 from evidence_plan import (
@@ -257,6 +258,14 @@ def test_a_cell_that_fails_is_told_and_keeps_no_other(tmp_path: Path, ran: list[
         run(quick_plan("midss", "dim", seeds=[0]), tmp_path)
     results, _ = evidence.load(tmp_path)
     assert [row["variant"] for row in results.rows] == ["dim"]
+
+
+def test_a_table_that_several_jobs_begin_at_once_has_one_heading(tmp_path: Path) -> None:
+    for attempt in range(50):
+        file = tmp_path / f"{attempt}.csv"
+        with ThreadPoolExecutor(8) as jobs:
+            list(jobs.map(lambda n, to=file: add_rows(to, ["number"], [{"number": n}]), range(8)))
+        assert sorted(row["number"] for row in read_rows(file)) == [str(n) for n in range(8)]
 
 
 def test_two_jobs_find_the_same_rows(tmp_path: Path, ran: list[Cell]) -> None:

@@ -48,7 +48,7 @@ def end():
 
 def second_pass(*args, **options):
     terms = evaluate(*args, **options)
-    if moment == "between" and "without" in options:
+    if moment == "between" and args:
         note("climb.pt")
         end()
     return terms
