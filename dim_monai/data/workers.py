@@ -57,6 +57,12 @@ class WorkerNotes:
         Returns:
             None if no process died, or none while it was at an item.
         """
+        try:
+            return self._died_at(error)
+        except RuntimeError as told:  # by the handler of a signal, once for each iteration
+            return self._died_at(told)
+
+    def _died_at(self, error: BaseException) -> tuple[int, int] | None:
         dead = _told(error)
         if not dead and isinstance(error, OSError | EOFError):
             dead = self._gone()
@@ -69,13 +75,10 @@ class WorkerNotes:
         """Return the processes that have ended, once there is one."""
         noted = set(self._notes[:, 0].tolist()) - {_NOBODY}
         until = time.monotonic() + _PATIENCE_S
-        try:
-            while time.monotonic() < until:
-                if gone := noted - {child.pid for child in active_children()}:
-                    return gone
-                time.sleep(0.01)
-        except RuntimeError as told:  # by the handler of a signal
-            return _told(told)
+        while time.monotonic() < until:
+            if gone := noted - {child.pid for child in active_children()}:
+                return gone
+            time.sleep(0.01)
         return set()
 
 
