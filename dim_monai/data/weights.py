@@ -47,7 +47,7 @@ def pretrained_note(model_file: str, network: nn.Module) -> str | None:
     Raises:
         CheckpointError: the bundle's ``pretrained.safetensors`` cannot be read.
     """
-    bundle = Path(model_file).absolute().parents[1]
+    bundle = Path(model_file).absolute().parent.parent
     if not (bundle / PRETRAINED).is_file():
         return None
     shipped, loaded = read_model(bundle / PRETRAINED), network.state_dict()

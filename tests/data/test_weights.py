@@ -177,3 +177,7 @@ def test_other_weights_carry_no_note(bundle: Path, tmp_path: Path) -> None:
     assert pretrained_note(file, model) is None
     assert pretrained_note(file, network(classes=3)) is None
     assert pretrained_note(str(tmp_path / "elsewhere" / "models" / "model.pt"), model) is None
+
+
+def test_a_model_at_the_root_of_a_disk_is_a_user_s_own() -> None:
+    assert pretrained_note("/model.pt", network()) is None
