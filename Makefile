@@ -35,7 +35,7 @@ docs: $(INSTALLED) ## write docs/reference from the code
 	$(BIN)/python -m scripts.reference
 
 weights: $(INSTALLED) ## train the weights of a bundle anew: BUNDLE=dim_fundus, or DATA=DIR of the volumes
-	$(BIN)/python scripts/train_weights.py $(BUNDLE) $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python benchmarks/weights.py $(BUNDLE) $(if $(DATA),--data "$(DATA)")
 
 zoo: $(INSTALLED) ## check the bundles as the MONAI model zoo does; offline: SCHEMA=FILE
 	$(BIN)/python scripts/zoo_checks.py $(if $(SCHEMA),--schema "$(SCHEMA)")

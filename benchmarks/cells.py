@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -232,12 +232,36 @@ def add_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]])
         writer.writerows(rows)
 
 
+def write_table(path: Path, rows: Sequence[Any]) -> None:
+    """Write dataclasses of one kind as the rows of a CSV file, which is begun anew."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        names = [field.name for field in fields(rows[0])]
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
 def show(table: Sequence[str], path: Path | None) -> None:
     """Print the lines of a table and, if there is a path, write them there."""
     content = "\n".join([*table, ""])
     sys.stdout.write(content)
     if path:
         path.write_text(content, encoding="utf-8")
+
+
+def write_between(file: Path, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Put lines between two marks of a text file.
+
+    Raises:
+        ValueError: the marks are not there once each.
+    """
+    text = file.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{file} needs one {begin} and one {end}")
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    file.write_text("\n".join([before + begin, *lines, end + after]), encoding="utf-8")
 
 
 def dice_of(rows: Iterable[dict[str, str]], unit: str = "case") -> dict[tuple[int, str], float]:

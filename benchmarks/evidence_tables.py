@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cells import dice_of, difference, mean_and_spread, paired_interval, with_interval
+from cells import (
+    dice_of,
+    difference,
+    mean_and_spread,
+    paired_interval,
+    with_interval,
+    write_between,
+)
 from evidence_data import PARTS
 from evidence_plan import ABLATION, GROUPS, SETTINGS, VARIANTS, present
 
@@ -212,12 +219,7 @@ def write_readme(readme: Path, lines: Sequence[str]) -> None:
     Raises:
         ValueError: the marks are not there once each.
     """
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{readme} needs one {BEGIN} and one {END}")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    readme.write_text("\n".join([before + BEGIN, *lines, END + after]), encoding="utf-8")
+    write_between(readme, BEGIN, END, lines)
 
 
 DIAGNOSED = (

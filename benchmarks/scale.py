@@ -35,9 +35,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from cells import RESULTS
-from ignite.engine import Events
 from scale_data import SIDE, SLICES, config, make_set
 from scale_table import CLOCKS, MOMENTS, Row, write_results
+from single_step import make_step
 from torch.nn.parallel import DistributedDataParallel
 
 from dim_monai.data.loader import TwoStreamLoader
@@ -84,12 +84,9 @@ class Training:
         self.trainer.state.epoch_length, self.trainer.state.max_epochs = 10_000, 1
 
     def step(self) -> None:
-        """Load a batch and make a step, outside of Ignite's loop."""
-        batch, trainer = next(self.batches), self.trainer
-        trainer.state.iteration += 1
-        trainer.fire_event(Events.ITERATION_STARTED)
-        trainer._iteration(trainer, batch)
-        trainer.fire_event(Events.ITERATION_COMPLETED)
+        """Load a batch and make a step."""
+        self.trainer.state.iteration += 1
+        make_step(self.trainer, next(self.batches))
 
 
 def start(data: Path, out: Path, memory_gb: float) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
+from cells import write_table
 from scale_data import SIDE, SLICES
 
 MOMENTS, CLOCKS = ("first_step", "end"), ("wall", "processor")
@@ -33,11 +33,7 @@ class Row:
 
 def write_results(folder: Path, rows: Sequence[Row], machine: str) -> str:
     """Write ``scale.csv`` and ``scale.md``, and return the latter's text."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "scale.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    write_table(folder / "scale.csv", rows)
     text = "\n".join(tables(rows, machine)) + "\n"
     (folder / "scale.md").write_text(text, encoding="utf-8")
     return text

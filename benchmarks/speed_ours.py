@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet
+from single_step import make_step
 from speed_textbook import PROGRESS, RAMP_LENGTH, THRESHOLD, WIDTH, compile_roles
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -178,9 +178,7 @@ class Ours:
         trainer.state.iteration += self.stride
         if self.stride == 1 and trainer.state.iteration % EVERY == 0:
             trainer.state.iteration += 1  # such a step is a row of its own
-        trainer.fire_event(Events.ITERATION_STARTED)
-        trainer._iteration(trainer, self.batch)
-        trainer.fire_event(Events.ITERATION_COMPLETED)
+        make_step(trainer, self.batch)
 
     def gradient(self) -> Tensor:
         """Return the gradient that the optimizer got, as one vector."""

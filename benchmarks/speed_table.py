@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from cells import write_table
 from speed_ours import EVERY, TRAIN
 
 START = float(yaml.safe_load(TRAIN.read_text(encoding="utf-8"))["sharpness_start"])
@@ -53,11 +53,7 @@ def write_results(
     processor_time: bool,
 ) -> None:
     """Write ``speed.csv`` and ``speed.md``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "speed.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Line)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(line) for line in lines)
+    write_table(folder / "speed.csv", lines)
     kind = "processor time on one thread" if processor_time else "time on the wall, two threads"
     text = [f"Steps of a training, {kind}. {machine}.", ""]
     for size, device in dict.fromkeys((line.size, line.device) for line in lines):

@@ -1,8 +1,8 @@
 """Train the weights that come with a bundle, score them, and put them into it: ``make weights``.
 
-    python scripts/train_weights.py dim_prostate --data DIR
-    python scripts/train_weights.py dim_fundus
-    python scripts/train_weights.py dim_prostate --install
+    python benchmarks/weights.py dim_prostate --data DIR
+    python benchmarks/weights.py dim_fundus
+    python benchmarks/weights.py dim_prostate --install
 
 The first two prepare the data, train and score in ``build/weights/BUNDLE``, by the commands of any
 user. ``--overlay methods/supervised.yaml`` trains something else, into a folder of its own, to
@@ -19,32 +19,36 @@ are drawn by the program.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dim_monai.data.demo import make_demo
-from dim_monai.files import atomic_write
-from dim_monai.model_files import read_model, save_model
+from cells import MODEL, ROOT, bundle_command, write_between
 
-ROOT = Path(__file__).resolve().parents[1]
+from dim_monai.data.datalist import DATALIST_NAME
+from dim_monai.data.demo import make_demo
+from dim_monai.data.prepare.publish import sha256_of
+from dim_monai.files import atomic_write
+from dim_monai.metrics import MEAN_OF_DOMAINS, ScoreRow, Summary, summarise
+from dim_monai.model_files import read_model
+from dim_monai.report.scores import read_scores_csv
+
 WORK = ROOT / "build" / "weights"
 BEGIN, END = "<!-- scores:begin -->", "<!-- scores:end -->"
-TEST = "test"
+TEST, VALIDATION = "test", "validation"
 LISTS = {
     "Labelled": "labeled",
     "Unlabelled": "unlabeled",
-    "Validation, which chose the network": "validation",
-    "Test, never used": "test",
+    "Validation, which chose the network": VALIDATION,
+    "Test, never used": TEST,
 }
+SHIPPED = {MODEL: MODEL, "model.safetensors": "pretrained.safetensors"}
+"""What a training leaves -> what ships: one for MONAI Label, one that no training replaces."""
 
 
 @dataclass(frozen=True)
@@ -74,68 +78,73 @@ RECIPES = {
 
 
 def make(name: str, source: Path | None, overlays: Sequence[str]) -> None:
-    """Prepare the data, train and score; what is there already is not made again."""
+    """Prepare the data, train and score; data that are there already are not made again."""
     recipe, data, output = RECIPES[name], WORK / name / "data", _output(name, overlays)
     if recipe.prepare is None:
         make_demo(data, kind=recipe.kind)
-    elif not (data / "datalist.json").is_file():
+    elif not (data / DATALIST_NAME).is_file():
         if source is None:
             raise SystemExit(f"{name} needs --data")
-        _run("-m", "dim_monai.cli", "prepare", str(source), "--out", str(data), *recipe.prepare)
+        command = [sys.executable, "-m", "dim_monai.cli", "prepare", str(source), "--out"]
+        subprocess.run([*command, str(data), *recipe.prepare], check=True)  # noqa: S603
     configs = ROOT / "bundles" / name / "configs"
-    files = [configs / "train.yaml", *(configs / overlay for overlay in overlays)]
-    places = {"dataset_dir": data, "output_dir": output, "model_file": output / "model.pt"}
-    _run_bundle(["training"], files, {**places, **recipe.settings})
-    _run_bundle([], [*files, configs / "evaluate.yaml"], {**places, **recipe.settings})
-    sys.stdout.write(score_table(output / "metrics.csv", recipe.distance) + "\n")
+    files = [configs / file for file in ("train.yaml", *overlays)]
+    places = {"dataset_dir": data, "output_dir": output, "model_file": output / MODEL}
+    settings = {**places, **recipe.settings}
+    for run_id, used in (("training", files), ("", [*files, configs / "evaluate.yaml"])):
+        subprocess.run(bundle_command(run_id, used, **settings), check=True)  # noqa: S603
+    rows = read_scores_csv(output / "metrics.csv")
+    sys.stdout.write("\n".join([*score_table(rows, recipe.distance), ""]))
 
 
 def install(name: str) -> None:
     """Put the weights and scores of DiM into the bundle."""
     recipe, output, bundle = RECIPES[name], _output(name, ()), ROOT / "bundles" / name
-    weights, models = read_model(output / "model.pt"), bundle / "models"
+    models = bundle / "models"
     models.mkdir(exist_ok=True)
-    for model in ("model.pt", "pretrained.safetensors"):
-        save_model(models / model, weights)
-    # The same tensors twice are enough: one file for MONAI Label, one that no training replaces.
-    for twin, hashes in (("model.safetensors", "model"), ("pretrained.pt", "pretrained")):
-        (models / twin).unlink()
-        _drop_line(models / f"{hashes}.sha256", twin)
-    card = bundle / "docs" / "data_card.md"
-    before, _, rest = card.read_text(encoding="utf-8").partition(BEGIN)
-    table = score_table(output / "metrics.csv", recipe.distance)
-    lists = case_lists(output / "datalist.json")
-    after = rest.partition(END)[2]
-    with atomic_write(card, "w") as file:
-        file.write(f"{before}{BEGIN}\n{table}\n\n{lists}\n{END}{after}")
-    metadata = bundle / "configs" / "metadata.json"
+    for source, target in SHIPPED.items():
+        read_model(output / source)  # refuses what is not what the training wrote
+        shutil.copyfile(output / source, models / target)
+        with atomic_write((models / target).with_suffix(".sha256"), "w") as file:
+            file.write(f"{sha256_of([models / target])}  {target}\n")
+    rows = read_scores_csv(output / "metrics.csv")
+    told = [*score_table(rows, recipe.distance), "", *case_lists(output / DATALIST_NAME)]
+    write_between(bundle / "docs" / "data_card.md", BEGIN, END, told)
     means = {
-        f"dice_{domain}_{class_}".replace(" ", "_"): round(statistics.mean(values), 3)
-        for (split, domain, class_), values in _column(output / "metrics.csv", "dice").items()
-        if split == TEST
+        f"dice_{mean.domain}_{mean.class_name}".replace(" ", "_"): round(mean.mean["dice"] or 0, 3)
+        for mean in _summaries(rows, TEST)
     }
     stated = json.dumps(means, indent=8).replace("\n}", "\n    }")
+    metadata = bundle / "configs" / "metadata.json"
     text = metadata.read_text(encoding="utf-8")
     with atomic_write(metadata, "w") as file:  # the rest stays as its author laid it out
         file.write(re.sub(r'(?<="eval_metrics": )\{[^}]*\}', stated, text))
     shutil.copyfile(output / "metrics.csv", ROOT / "benchmarks/results" / f"weights_{name}.csv")
 
 
-def score_table(metrics: Path, distance: tuple[str, str]) -> str:
-    """Return the scores of validation and test cases by domain and class, as Markdown."""
+def score_table(rows: Sequence[ScoreRow], distance: tuple[str, str]) -> list[str]:
+    """Return the scores of test and validation cases by domain and class, as Markdown."""
     column, unit = distance
-    dice, far = _column(metrics, "dice"), _column(metrics, column)
     lines = [
         f"| cases | domain | class | n | Dice | lowest | HD95 [{unit}] |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for key, values in sorted(dice.items()):
-        cells = [*key, str(len(values)), _spread(values, 3), f"{min(values):.3f}"]
-        lines.append(f"| {' | '.join([*cells, _spread(far.get(key, []), 1)])} |")
-    return "\n".join(lines)
+    for split in (TEST, VALIDATION):
+        for mean in _summaries(rows, split):
+            lowest = min(
+                row.score.dice
+                for row in rows
+                if (row.split, row.domain) == (split, mean.domain)
+                and row.score.class_name == mean.class_name
+                and row.score.dice is not None
+            )
+            scores = [_spread(mean, "dice", 3), f"{lowest:.3f}", _spread(mean, column, 1)]
+            cells = [split, mean.domain, mean.class_name, str(mean.n_scored), *scores]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
-def case_lists(datalist: Path) -> str:
+def case_lists(datalist: Path) -> list[str]:
     """Return which case stands in which list, as Markdown."""
     lists = json.loads(datalist.read_text(encoding="utf-8"))
     lines = []
@@ -145,49 +154,26 @@ def case_lists(datalist: Path) -> str:
             by_domain.setdefault(entry["domain"], []).append(entry["case"])
         cases = "; ".join(f"{domain} {', '.join(names)}" for domain, names in by_domain.items())
         lines.append(f"- {title} ({len(lists[key])}): {cases}.")
-    return "\n".join(lines)
+    return lines
 
 
-def _column(metrics: Path, name: str) -> dict[tuple[str, str, str], list[float]]:
-    found: dict[tuple[str, str, str], list[float]] = {}
-    for row in _rows(metrics):
-        if row[name]:
-            key = (row["split"], row["domain"], row["class"])
-            found.setdefault(key, []).append(float(row[name]))
-    return found
+def _summaries(rows: Sequence[ScoreRow], split: str) -> Iterator[Summary]:
+    found = summarise(row for row in rows if row.split == split)
+    yield from sorted(
+        (mean for mean in found if mean.domain != MEAN_OF_DOMAINS and mean.n_scored),
+        key=lambda mean: (mean.domain, mean.class_name),
+    )
 
 
-def _rows(file: Path) -> Iterator[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as lines:
-        yield from csv.DictReader(lines)
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    if not values:
+def _spread(summary: Summary, score: str, digits: int) -> str:
+    mean, std = summary.mean[score], summary.std[score]
+    if mean is None:
         return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
-
-
-def _drop_line(hashes: Path, name: str) -> None:
-    lines = hashes.read_text(encoding="utf-8").splitlines(keepends=True)
-    with atomic_write(hashes, "w") as file:
-        file.write("".join(line for line in lines if not line.rstrip().endswith(name)))
+    return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")
 
 
 def _output(name: str, overlays: Sequence[str]) -> Path:
     return WORK / name / ("-".join(Path(overlay).stem for overlay in overlays) or "dim")
-
-
-def _run_bundle(ids: Sequence[str], files: Sequence[Path], settings: Mapping[str, object]) -> None:
-    names = [str(file) for file in files]
-    words = ["-m", "monai.bundle", "run", *ids]
-    words += ["--config_file", names[0] if len(names) == 1 else str(names)]
-    _run(*words, *(part for key, value in settings.items() for part in (f"--{key}", str(value))))
-
-
-def _run(*words: str) -> None:
-    subprocess.run([sys.executable, *words], check=True, env=os.environ)  # noqa: S603
 
 
 def main() -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+import weights
 
 from dim_monai.errors import CheckpointError
+from dim_monai.metrics import ClassScore, ScoreRow
 from dim_monai.model_files import read_model, save_model
+from dim_monai.report.scores import write_scores_csv
 from tests.bundles.examples import PROSTATE, copy_bundle
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 ROWS = (  # domain, split, dice, hd95
     ("a", "test", 0.5, 4.0),
     ("a", "test", 0.7, 6.0),
@@ -26,23 +27,22 @@ ROWS = (  # domain, split, dice, hd95
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, with a repository of its own in which DiM has been trained."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    module = importlib.import_module("train_weights")
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(module, "WORK", tmp_path / "work")
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    monkeypatch.setattr(weights, "WORK", tmp_path / "work")
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     copy_bundle(tmp_path / "bundles" / "dim_prostate", PROSTATE)
     output = tmp_path / "work" / "dim_prostate" / "dim"
     output.mkdir(parents=True)
     save_model(output / "model.pt", {"weight": torch.arange(3.0)})
-    lines = ["case,domain,split,class,dice,hd95_mm"]
-    for number, (domain, split, dice, far) in enumerate(ROWS):
-        lines.append(f"c{number},{domain},{split},prostate,{dice},{'' if far is None else far}")
-    (output / "metrics.csv").write_text("\n".join(lines) + "\n")
+    rows = [
+        ScoreRow(f"c{n}", domain, split, ClassScore("prostate", dice, dice, far, far, 0.0))
+        for n, (domain, split, dice, far) in enumerate(ROWS)
+    ]
+    write_scores_csv(output / "metrics.csv", rows)
     entries = {"labeled": ["x"], "unlabeled": ["y", "z"], "validation": ["c3"], "test": ["c0"]}
     lists = {k: [{"domain": "a", "case": case} for case in v] for k, v in entries.items()}
     (output / "datalist.json").write_text(json.dumps(lists))
-    return module
+    return weights
 
 
 def test_the_bundle_gets_each_format_once_with_its_hash(script: ModuleType) -> None:
