@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from monai.data import get_track_meta, set_track_meta
 from monai.transforms import Compose, Randomizable
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
@@ -179,6 +181,9 @@ class _Views(Dataset[tuple[str, dict[str, Tensor]]]):
         self, streams: dict[str, Dataset[Item]], weak: Compose, strong: Compose, notes: WorkerNotes
     ) -> None:
         self.streams, self.weak, self.strong, self.notes = streams, weak, strong, notes
+        # Once: `flatten` makes a new Compose, which gives each of them a new generator.
+        flat = [*weak.flatten().transforms, *strong.flatten().transforms]
+        self.random = [transform for transform in flat if isinstance(transform, Randomizable)]
 
     def __getitem__(self, draw: Draw) -> tuple[str, dict[str, Tensor]]:
         self.notes.begin(list(self.streams).index(draw.stream), draw.item)
@@ -187,26 +192,36 @@ class _Views(Dataset[tuple[str, dict[str, Tensor]]]):
         return draw.stream, views
 
     def _views(self, draw: Draw) -> dict[str, Tensor]:
-        _reseed(draw.seed, self.weak, self.strong)
-        weak = _apply(self.weak, dict(self.streams[draw.stream][draw.item]))
-        strong = _apply(self.strong, {"strong": weak["image"].clone()})
+        item = dict(self.streams[draw.stream][draw.item])
+        self._reseed(draw.seed)
+        with _plain_tensors():
+            weak = _apply(self.weak, item)
+            strong = _apply(self.strong, {"strong": weak["image"].clone()})
         views = {"weak": _tensor(weak["image"]), "strong": _tensor(strong["strong"])}
         if "label" in weak:
             views["label"] = _tensor(weak["label"]).long()
         return views
 
+    def _reseed(self, seed: int) -> None:
+        """Let all random transforms draw from one generator that begins at ``seed``.
 
-def _reseed(seed: int, *transforms: Compose) -> None:
-    """Let all random transforms draw from one generator that begins at ``seed``.
+        ``Compose.set_random_state`` would make one generator for each of them, which costs as much
+        as the transforms of a small slice do.
+        """
+        state = np.random.RandomState(seed)
+        for transform in self.random:
+            transform.set_random_state(state=state)
 
-    ``Compose.set_random_state`` would make one generator for each of them, which costs as much as
-    the transforms of a small slice do.
-    """
-    state = np.random.RandomState(seed)
-    for compose in transforms:
-        for transform in compose.flatten().transforms:
-            if isinstance(transform, Randomizable):
-                transform.set_random_state(state=state)
+
+@contextmanager
+def _plain_tensors() -> Iterator[None]:
+    """Let transforms return tensors without metadata, which no view has and all would copy."""
+    tracked = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(tracked)
 
 
 def _apply(transform: Callable[[Any], Any], item: Item) -> Item:

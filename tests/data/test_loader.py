@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, get_track_meta
 from monai.engines.utils import IterationEvents
 from monai.transforms import (
     Compose,
@@ -239,10 +239,33 @@ def test_transforms_that_work_in_place_spare_the_weak_view_and_the_items() -> No
     assert same(held, items(3))
 
 
-def test_metadata_is_left_behind() -> None:
+def test_metadata_is_left_behind_and_changes_nothing() -> None:
     held = [{key: MetaTensor(value) for key, value in item.items()} for item in items(2)]
-    (batch,) = batches(loader(held), 1)
-    assert {type(view) for view in batch["labelled"].values()} == {Tensor}
+    found = batches(loader(held), 3)
+    assert {type(view) for view in found[0]["labelled"].values()} == {Tensor}
+    assert same(found, batches(loader(items(2)), 3))
+
+
+def test_transforms_see_tensors_without_metadata_and_the_rest_of_the_program_does_not() -> None:
+    seen, tracked = [], []
+
+    def look(image: Tensor) -> Tensor:
+        seen.append(type(image))
+        return image
+
+    for _ in islice(loader(weak=Compose([*weak().transforms, Lambdad("image", look)])), 2):
+        tracked.append(get_track_meta())
+    assert set(seen) == {Tensor}
+    assert tracked == [True, True]
+
+
+def test_a_transform_that_fails_leaves_metadata_on() -> None:
+    def fail(image: Tensor) -> Tensor:
+        raise ValueError("of a transform")
+
+    with pytest.raises(RuntimeError):
+        batches(loader(strong=Compose([Lambdad("strong", fail)])), 1)
+    assert get_track_meta()
 
 
 # --- a process that dies
