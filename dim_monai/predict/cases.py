@@ -20,6 +20,7 @@ from dim_monai.dicom.geometry import SliceHeader
 from dim_monai.dicom.instance import damaged, read_header, sop_class
 from dim_monai.dicom.series import MASK_SUFFIXES, is_nifti, read_headers
 from dim_monai.errors import DataError
+from dim_monai.predict.mask_like import reason_to_skip_file
 from dim_monai.predict.rules import SeriesRules, is_images, reason_to_skip
 from dim_monai.predict.series import VolumeSeries, prove_series, pseudonym
 
@@ -211,6 +212,8 @@ class _Search:
                 self.found.skipped.append(Skipped(self._name(path), "named as a mask"))
             elif self.kind.case_name(path).endswith(f"_{UNCERTAINTY}"):
                 self.found.skipped.append(Skipped(self._name(path), "named as an uncertainty map"))
+            elif self.kind is VOLUME and (reason := reason_to_skip_file(path)):
+                self.found.skipped.append(Skipped(self._name(path), reason))
             else:
                 self.found.cases.append(Case(path, self._name(path)))
         return others
