@@ -187,9 +187,9 @@ def test_the_table_holds_the_means_of_the_test_cases_win_or_lose(
     # labelled and test cases of the site, then the two means with how many of how many cases they
     # are of; a case of None is not scored
     assert table_of(summary) == {
-        "site_a": ["2", "2", "0.625 (2/2)", "0.500 (2/2)"],
-        "site_b": ["0", "2", "0.375 (2/2)", "0.625 (2/2)"],
-        "site_c": ["0", "2", "0.125 (1/2)", "- (0/2)"],
+        "site_a": ["2", "5", "0.625 (2/2)", "0.500 (2/2)"],
+        "site_b": ["0", "5", "0.375 (2/2)", "0.625 (2/2)"],
+        "site_c": ["0", "5", "0.125 (1/2)", "- (0/2)"],
     }
     (line,) = (line for line in summary.splitlines() if line.startswith("mean of"))
     # of 0.625, 0.375, 0.125 and of 0.5, 0.625

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from PIL import Image, ImageOps
 
 from dim_monai.data.datalist import DATALIST_NAME
-from dim_monai.data.demo import DEMO_SETS, MARKER, make_demo
+from dim_monai.data.demo import DEMO_SETS, make_demo
 from dim_monai.data.kinds import get_kind
 from dim_monai.data.phantom import fundus, prostate
 from dim_monai.dicom.series import read_series
@@ -24,7 +24,7 @@ Datalist = dict[str, list[dict[str, str]]]
 KINDS = sorted(DEMO_SETS)
 LABELLED_DOMAIN = {"volume": "site_a", "photograph": "camera_a"}
 SIZES = {  # cases per list
-    "volume": {"labeled": 2, "unlabeled": 12, "validation": 2, "test": 6},
+    "volume": {"labeled": 2, "unlabeled": 12, "validation": 2, "test": 15},
     "photograph": {"labeled": 8, "unlabeled": 30, "validation": 4, "test": 20},
 }
 DOMAINS = {"volume": set(prostate.SITES), "photograph": set(fundus.CAMERAS)}
@@ -46,7 +46,7 @@ def datalists(sets: dict[str, Path]) -> dict[str, Datalist]:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cases instead of 22 or 62, for what does not depend on the number."""
+    """Two cases instead of 31 or 62, for what does not depend on the number."""
     for kind, other in (("volume", "site_c"), ("photograph", "camera_d")):
         split = {"labeled": {LABELLED_DOMAIN[kind]: 1}, "unlabeled": {}, "test": {other: 1}}
         monkeypatch.setitem(DEMO_SETS, kind, replace(DEMO_SETS[kind], split=split))
@@ -195,13 +195,6 @@ def test_empty_folder_is_used_and_another_set_is_refused(tmp_path: Path) -> None
     assert {name: path.read_bytes() for name, path in _files(tmp_path).items()} == before
 
 
-def test_a_set_of_volumes_from_before_there_were_photographs_is_still_complete(
-    sets: dict[str, Path],
-) -> None:
-    marker = json.loads((sets["volume"] / MARKER).read_text(encoding="utf-8"))
-    assert marker == {"version": 1, "seed": 0}
-
-
 def test_folder_of_the_user_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(DataError, match="taken"):
@@ -226,7 +219,7 @@ def test_labels_lie_on_the_grid_of_their_volumes(
     sets: dict[str, Path], datalists: dict[str, Datalist]
 ) -> None:
     labelled = [e for entries in datalists["volume"].values() for e in entries if "label" in e]
-    assert len(labelled) == 10
+    assert len(labelled) == 19
     for entry in labelled:
         label = nib.load(sets["volume"] / entry["label"])
         path = sets["volume"] / entry["image"]

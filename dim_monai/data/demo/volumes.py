@@ -1,4 +1,4 @@
-"""The demo set of volumes: 22 synthetic prostates, NIfTI of two sites and DICOM of a third."""
+"""The demo set of volumes: 31 synthetic prostates, NIfTI of two sites and DICOM of a third."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dim_monai.data.demo.layout import DemoSet, Split, case_name
 from dim_monai.data.phantom.prostate import SITES, make_phantom
 from dim_monai.dicom.write import write_series
 
-_VERSION = 1
+_VERSION = 2
 
 _SPLIT: Split = {
     "labeled": {"site_a": 2},
     "unlabeled": {"site_a": 4, "site_b": 4, "site_c": 4},
     "validation": {"site_a": 2},
-    "test": {"site_a": 2, "site_b": 2, "site_c": 2},
+    "test": {"site_a": 5, "site_b": 5, "site_c": 5},
 }
 
 
@@ -51,5 +51,4 @@ def _write_nifti(path: Path, array: NDArray[Any], affine_ras: NDArray[np.float64
     nib.save(image, path)
 
 
-# No "kind": sets that were made before there were photographs stay valid.
-VOLUMES = DemoSet({"version": _VERSION}, _SPLIT, _write_case)
+VOLUMES = DemoSet({"kind": "volume", "version": _VERSION}, _SPLIT, _write_case)
