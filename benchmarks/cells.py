@@ -31,6 +31,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 METHODS = ("supervised", "mean_teacher", "midss", "no_sharpness", "no_divergence", "dim")
 MODEL = "model.pt"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Of every cell: more threads add in another order, and after thousands of steps on one labelled
+volume the same seed ends elsewhere."""
 _ADDING = Lock()
 
 
@@ -124,6 +127,7 @@ def call(command: list[str]) -> float:
             # A process begins with the peak of the one that starts it: here of a small one.
             done = subprocess.run(  # noqa: S603
                 [sys.executable, "-c", _MEASURED, str(peak), *command],
+                env={**os.environ, **ONE_THREAD},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 check=False,

@@ -28,6 +28,8 @@ too wide. Sharpness is that of the deployed network. ``evidence_diagnosis.csv`` 
 pseudo-labels fail: how many are trusted and how many of them are right, in each domain, on
 unlabelled training images whose labels no training is shown.
 
+Cells compute on one thread, whatever the environment says, so that a seed repeats on one machine.
+
 ``--quick`` runs two tiny cells on synthetic images and writes all files: does everything run?
 """
 
