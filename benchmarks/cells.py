@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from dim_monai.errors import DimError
+from dim_monai.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-METHODS = ("supervised", "mean_teacher", "midss", "no_sharpness", "no_divergence", "dim")
 MODEL = "model.pt"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Of every cell: more threads add in another order, and after thousands of steps on one labelled
@@ -265,7 +265,8 @@ def write_between(file: Path, begin: str, end: str, lines: Sequence[str]) -> Non
         raise ValueError(f"{file} needs one {begin} and one {end}")
     before, _, rest = text.partition(begin)
     after = rest.partition(end)[2]
-    file.write_text("\n".join([before + begin, *lines, end + after]), encoding="utf-8")
+    with atomic_write(file, "w") as whole:
+        whole.write("\n".join([before + begin, *lines, end + after]))
 
 
 def dice_of(rows: Iterable[dict[str, str]], unit: str = "case") -> dict[tuple[int, str], float]:

@@ -42,16 +42,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import RESULTS, ROOT, add_rows, read_rows, run_missing, test_data
+from cells import RESULTS, ROOT, add_rows, read_rows, run_missing, test_data, write_between
 from evidence_cell import DIAGNOSIS, NAMES, SCORES, run_cell
 from evidence_data import PARTS
 from evidence_plan import GROUPS, SETTINGS, VARIANTS, Cell, digest, plan, present
 from evidence_report import write_report
-from evidence_tables import Results, Row, evidence_markdown, readme_lines, write_readme
+from evidence_tables import Results, Row, evidence_markdown, readme_lines
 
 from dim_monai.data.demo import make_demo
 
 README = ROOT / "README.md"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 QUICK = ROOT / "benchmarks" / "eval" / "quick"
 REAL = tuple(name for name in GROUPS if name != "quick")
 
@@ -179,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif options.command == "table":
         sys.stdout.write(write_tables(results, REAL))
         if options.write:
-            write_readme(README, readme_lines(*load(results)))
+            write_between(README, BEGIN, END, readme_lines(*load(results)))
     else:
         sys.stdout.write(f"{write_report(results, *load(results), REAL, __doc__ or '')}\n")
     return 0

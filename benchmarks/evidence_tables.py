@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from cells import (
-    dice_of,
-    difference,
-    mean_and_spread,
-    paired_interval,
-    with_interval,
-    write_between,
-)
+from cells import dice_of, difference, mean_and_spread, paired_interval, with_interval
 from evidence_data import PARTS
 from evidence_plan import ABLATION, GROUPS, SETTINGS, VARIANTS, present
 
@@ -22,8 +14,6 @@ Row = dict[str, str]
 NOT_RUN, BROKEN = "not run", "DOES NOT HOLD"
 SEEDS = 3
 """Of a cell of fewer the table says so."""
-
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 @dataclass(frozen=True)
@@ -211,15 +201,6 @@ def readme_lines(results: Results, diagnosis: Iterable[Row]) -> list[str]:
         f"Run on: {' | '.join(places) or 'not recorded'}.",
     ]
     return [*table.markdown, "", " ".join(caption)]
-
-
-def write_readme(readme: Path, lines: Sequence[str]) -> None:
-    """Put lines between the marks of the README.
-
-    Raises:
-        ValueError: the marks are not there once each.
-    """
-    write_between(readme, BEGIN, END, lines)
 
 
 DIAGNOSED = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ _PACKED = 0.1
 image half. Only what is packed like that is unpacked for a look."""
 
 _SAMPLE = 10_000
-_GZIP_SIZE = 4
 _NAMED = 4
 
 
@@ -49,8 +47,5 @@ def reason_to_skip_file(path: Path) -> str | None:
 def _packed_well(path: Path) -> bool:
     with path.open("rb") as file:
         packed = file.seek(0, os.SEEK_END)
-        file.seek(-min(packed, _GZIP_SIZE), os.SEEK_END)
-        # RFC 1952: a file ends with the size of what is in it, modulo 2**32. Of larger ones the
-        # ratio means nothing, and the values decide.
-        last = file.read(_GZIP_SIZE)
-    return len(last) < _GZIP_SIZE or packed < _PACKED * struct.unpack("<I", last)[0]
+        file.seek(max(0, packed - 4))  # RFC 1952: the size of what is in it, modulo 2**32
+        return packed < _PACKED * int.from_bytes(file.read(), "little")

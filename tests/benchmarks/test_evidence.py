@@ -15,7 +15,7 @@ import evidence
 import numpy as np
 import pytest
 import torch
-from cells import RESULTS, add_rows, paired_interval, read_rows
+from cells import RESULTS, add_rows, paired_interval, read_rows, write_between
 from evidence_cell import DIAGNOSIS, SCORES, Deployed
 from evidence_data import DEMO, Source
 from evidence_plan import (
@@ -35,7 +35,6 @@ from evidence_tables import (
     diagnosis_table,
     group_tables,
     readme_lines,
-    write_readme,
 )
 from monai.bundle import ConfigParser
 
@@ -409,14 +408,14 @@ def test_the_lines_of_the_readme_fit_into_it() -> None:
 def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- results:begin -->\nold\n<!-- results:end -->\nb\n")
-    write_readme(readme, ["new", "lines"])
+    write_between(readme, evidence.BEGIN, evidence.END, ["new", "lines"])
     expected = "a\n<!-- results:begin -->\nnew\nlines\n<!-- results:end -->\nb\n"
     assert readme.read_text() == expected
-    write_readme(readme, ["new", "lines"])
+    write_between(readme, evidence.BEGIN, evidence.END, ["new", "lines"])
     assert readme.read_text() == expected
     readme.write_text("no marks\n")
     with pytest.raises(ValueError, match="needs one"):
-        write_readme(readme, [])
+        write_between(readme, evidence.BEGIN, evidence.END, [])
 
 
 # --- measurements ------------------------------------------------------------------------------
