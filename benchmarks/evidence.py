@@ -48,6 +48,7 @@ from evidence_data import PARTS
 from evidence_plan import GROUPS, SETTINGS, VARIANTS, Cell, digest, plan, present
 from evidence_report import write_report
 from evidence_tables import Results, Row, evidence_markdown, readme_lines
+from mean_step import mean_steps
 
 from dim_monai.data.demo import make_demo
 
@@ -105,10 +106,17 @@ def _unchanged(cell: Cell, data: Path, planned: str) -> tuple[list[Any], list[An
 
 
 def load(results: Path) -> tuple[Results, list[Row]]:
-    """Return the rows of all cells, and those of the diagnosis, the last of each domain."""
+    """Return what the cells and ``speed.py`` left, and the last diagnosis of each domain."""
+    speed = read_rows(results / "speed.csv")
+    milliseconds = {
+        row["row"].removeprefix("ours: "): float(row["ms"])
+        for row in speed
+        if (row["size"], row["device"]) == ("bundle", "cpu") and row["ms"]
+    }
     found = read_rows(results / "evidence_diagnosis.csv")
     last = {tuple(row[name] for name in (*NAMES, "domain")): row for row in found}
-    return Results(read_rows(results / "evidence.csv")), list(last.values())
+    rows = read_rows(results / "evidence.csv")
+    return Results(rows, mean_steps(milliseconds)), list(last.values())
 
 
 def write_tables(results: Path, groups: Sequence[str]) -> str:

@@ -80,20 +80,22 @@ class Group:
     baseline: str
 
 
-def _prostate(labels: int) -> Setting:
-    plural = "s" if labels > 1 else ""
-    title = f"prostate, {labels} labelled volume{plural} of rumc_320"
-    return Setting(title, "dim_prostate", PROSTATE, "prostate_t2", labels)
-
-
-# Cells must end within minutes on one thread: the numbers compare methods, and say nothing about
-# how well vessels can be found.
+# Cells must end within minutes on one thread. They compare methods: half the steps that a training
+# has by default, and of vessels too few to say how well those can be found.
+_HALF = {"max_epochs": 20}
 _SHORT = {"max_epochs": 4, "steps_per_epoch": 50, "labelled_batch": 2, "unlabelled_batch": 2}
 _TINY = {
     "max_epochs": 1, "steps_per_epoch": 3, "sharpness_start": 0.3,
     "labelled_batch": 2, "unlabelled_batch": 2,
     "spacing": [5.0, 5.0, -1], "roi_size": [32, 32],
 }  # fmt: skip
+
+
+def _prostate(labels: int) -> Setting:
+    plural = "s" if labels > 1 else ""
+    title = f"prostate, {labels} labelled volume{plural} of rumc_320, 2000 steps"
+    return Setting(title, "dim_prostate", PROSTATE, "prostate_t2", labels, settings=_HALF)
+
 
 SETTINGS = {
     **{f"R{labels}": _prostate(labels) for labels in (1, 2, 4, 8)},
@@ -113,13 +115,14 @@ ABLATION = {
     "dim": "DiM",
 }
 _MIXED = ["labelled_in_box", "unlabelled_in_box", "symmetric"]
+_RADII = {"sam": ("SAM", (0.05, 0.1, 0.2, 0.5)), "asam": ("ASAM", (0.5, 2.0))}
 _RULES = {
-    "sam": ("SAM", (0.05, 0.1, 0.2, 0.5)),
-    "asam": ("ASAM", (0.5, 2.0)),
-    "looksam": ("LookSAM", (0.05,)),
-    "esam": ("ESAM", (0.05,)),
+    "sam": ("SAM", 0.05),
+    "asam": ("ASAM", 0.5),
+    "looksam": ("LookSAM", 0.05),
+    "esam": ("ESAM", 0.05),
     # Its authors climb by about ten times as much as with SAM.
-    "msam": ("momentum SAM", (0.05, 0.5)),
+    "msam": ("momentum SAM", 0.5),
 }
 
 
@@ -144,12 +147,26 @@ def _climbs() -> Iterator[tuple[str, Variant]]:
         yield f"climb_{name}", Variant(f"climbs in {title}", settings=settings)
     for start in (0.0, 0.6, 0.8):
         yield f"start_{start}", Variant(f"SAM from {start}", settings={"sharpness_start": start})
-    for rule, (title, radii) in _RULES.items():
+    for rule, (title, radii) in _RADII.items():
         for rho in radii:
             radius = {"sharpness_rule": rule, "rho": rho}
-            # It has one pass, in which every term is perturbed.
-            of_all = {"not_perturbed": []} if rule == "msam" else {}
-            yield f"{rule}_{rho}", Variant(f"{title}, rho {rho}", settings={**radius, **of_all})
+            yield f"{rule}_{rho}", Variant(f"{title}, rho {rho}", settings=radius)
+
+
+def _always() -> Iterator[tuple[str, Variant]]:
+    """Each rule in every step, on all terms that have a target."""
+    for rule, (title, rho) in _RULES.items():
+        settings = {"sharpness_rule": rule, "rho": rho, "sharpness_start": 0.0}
+        # It has one pass, in which every term is perturbed.
+        aside: list[str] = [] if rule == "msam" else ["f_divergence"]
+        full = {**settings, "not_perturbed": aside}
+        yield f"always_{rule}", Variant(f"{title} in every step, rho {rho}", settings=full)
+
+
+def _whole() -> Iterator[tuple[str, Variant]]:
+    for method in ("supervised", "dim"):
+        title = f"{ABLATION[method]}, 4000 steps"
+        yield f"{method}_4000", Variant(title, method, {"max_epochs": 40})
 
 
 def _shares() -> Iterator[tuple[str, Variant]]:
@@ -158,10 +175,13 @@ def _shares() -> Iterator[tuple[str, Variant]]:
 
 
 _OF_F, _OF_CLIMB, _OF_SHARE = dict(_divergences()), dict(_climbs()), dict(_shares())
+_OF_RULE, _OF_LENGTH = dict(_always()), dict(_whole())
 VARIANTS = {
     **{name: Variant(title, method=name) for name, title in ABLATION.items()},
     **_OF_F,
     **_OF_CLIMB,
+    **_OF_RULE,
+    **_OF_LENGTH,
     **_OF_SHARE,
 }
 
@@ -169,6 +189,15 @@ GROUPS = {
     "ablation": Group("Ablation", ("R1", "R2", "vessels"), tuple(ABLATION), "supervised"),
     "divergence": Group("Which f, and what is compared", ("R1",), ("dim", *_OF_F), "dim"),
     "sharpness": Group("What is perturbed, and how far", ("R1",), ("dim", *_OF_CLIMB), "dim"),
+    "rules": Group(
+        "What the second pass costs and brings",
+        ("R1",),
+        ("no_sharpness", "dim", *_OF_RULE),
+        "always_sam",
+    ),
+    "length": Group(
+        "Length of the training", ("R1",), ("supervised", "dim", *_OF_LENGTH), "supervised"
+    ),
     "labels": Group(
         "Number of labels", ("R1", "R2", "R4", "R8"), ("supervised", "dim"), "supervised"
     ),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from cells import dice_of, difference, mean_and_spread, paired_interval, with_interval
@@ -38,9 +38,11 @@ class Results:
 
     Attributes:
         rows: of ``evidence_cell.SCORES``.
+        steps: variant to its mean step as a ratio to that of MiDSS, see ``mean_step``.
     """
 
     rows: Sequence[Row]
+    steps: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, part: str, setting: str, variant: str) -> list[Row]:
         """Return the scored rows of a variant with its present settings."""
@@ -64,7 +66,7 @@ def group_tables(results: Results, name: str, part: str) -> list[Table]:
         minus = f"minus {VARIANTS[group.baseline].title}"
         header = (
             "method", "seeds", f"Dice {first}", minus, f"Dice {second}", minus, f"both, {minus}",
-            "sharpness SAM / ASAM", "GB",
+            "sharpness SAM / ASAM", "step / MiDSS", "GB",
         )  # fmt: skip
         lines = [_line(results, part, setting, v, group.baseline) for v in group.variants]
         left_out = results.left_out(part, setting)
@@ -79,16 +81,17 @@ def _line(
 ) -> tuple[str, ...]:
     title, rows = VARIANTS[variant].title, results.of(part, setting, variant)
     if not rows:
-        return (title, NOT_RUN, *[""] * 7)
+        return (title, NOT_RUN, *[""] * 8)
     others = results.of(part, setting, baseline) if variant != baseline else []
     columns = [title, str(len({row["seed"] for row in rows}))]
     for domain in SETTINGS[setting].source.domains:
         here, there = (in_domain(part_of, domain) for part_of in (rows, others))
         columns += [mean_and_spread(here), difference(here, there, "patient")]
     columns.append(difference(rows, others, "patient"))
-    # Minutes are kept, too, but not shown: cells share their machine.
     columns.append(" / ".join(_mean(rows, f"sharpness_{rule}", 3) for rule in ("sam", "asam")))
-    return (*columns, _mean(rows, "peak_gb", 1))
+    # Minutes are kept, too, but not shown: cells share their machine.
+    step = f"{results.steps[variant]:.2f}" if variant in results.steps else "-"
+    return (*columns, step, _mean(rows, "peak_gb", 1))
 
 
 def in_domain(rows: Iterable[Row], domain: str) -> list[Row]:

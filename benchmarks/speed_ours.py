@@ -93,20 +93,26 @@ class Row:
     measured: bool = False
 
 
-def _climb(rule: str = "sam", aside: tuple[str, ...] = (), **settings: Any) -> Callable[[], Any]:
-    return lambda: [SharpnessAware(0.2, rule, aside, **settings)]
+def _climb(rule: str = "sam", **settings: Any) -> Callable[[], list[Any]]:
+    return lambda: [SharpnessAware(0.2, rule, (), **settings)]
 
 
-def _dim(start: float, rule: str = "sam") -> Callable[[], list[Any]]:
+def _dim(start: float) -> Callable[[], list[Any]]:
     return lambda: [
         GradientShares(EVERY),
         FDivergence(weight=0.1, interval=EVERY),
-        SharpnessAware(0.2, rule, ASIDE, start),
+        SharpnessAware(0.2, "sam", ASIDE, start),
     ]
 
 
-def _full_sam_with_divergence() -> list[Any]:
-    return [FDivergence(weight=0.1, interval=EVERY), SharpnessAware(0.2, "sam", ("f_divergence",))]
+def _always(rule: str, **settings: Any) -> Callable[[], list[Any]]:
+    """DiM with a rule in every step, on all terms that have a target."""
+    # Momentum SAM has one pass, in which every term is perturbed.
+    aside = () if rule == "msam" else ("f_divergence",)
+    return lambda: [
+        FDivergence(weight=0.1, interval=EVERY),
+        SharpnessAware(0.2, rule, aside, **settings),
+    ]
 
 
 BFLOAT16 = {"precision": "bfloat16"}
@@ -127,12 +133,13 @@ OURS = {
     "DiM before, a measured step": Row(_dim(1.0), measured=True),
     "DiM with its second pass": Row(_dim(0.0)),
     "SAM on all terms": Row(_climb()),
-    "SAM on all terms, f-divergence": Row(_full_sam_with_divergence),
-    "ASAM on all terms": Row(_climb("asam")),
-    "LookSAM on all terms, the steps between": Row(_climb("looksam", every=STEPS)),
-    "momentum SAM on all terms": Row(_climb("msam")),
     "ESAM on all terms": Row(_climb("esam")),
     "ESAM on all terms, all weights": Row(_climb("esam", beta=1.0)),
+    "DiM, SAM in every step": Row(_always("sam")),
+    "DiM, ASAM in every step": Row(_always("asam")),
+    "DiM, ESAM in every step": Row(_always("esam")),
+    "DiM, LookSAM, a step without a second pass": Row(_always("looksam", every=STEPS)),
+    "DiM, momentum SAM in every step": Row(_always("msam")),
 }
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from cells import write_table
-from speed_ours import EVERY, TRAIN
+from evidence_plan import VARIANTS
+from mean_step import mean_steps
 
-START = float(yaml.safe_load(TRAIN.read_text(encoding="utf-8"))["sharpness_start"])
-INTERVAL = 5  # steps from one second pass of LookSAM to the next
 MIDSS, OURS = "textbook MiDSS", "ours: MiDSS"
 
 
@@ -90,23 +88,13 @@ def table(lines: list[Line]) -> list[str]:
 
 
 def derived(lines: list[Line]) -> list[str]:
-    """Return the costs that are averages of steps of several kinds."""
+    """Return the mean step of the trainings that could be run."""
     ms = {line.row.removeprefix("ours: "): line.ms for line in lines if line.ms}
-    own = ms.get("MiDSS")
-    text = []
-    try:
-        before, measured = ms["DiM before its second passes"], ms["DiM before, a measured step"]
-        late = ms["DiM with its second pass"]
-        mean = START * before + (1 - START) * late + (measured - before) / EVERY
-        text.append(f"- DiM as it ships, mean over a training: {mean / own:.2f} of our MiDSS step.")
-        sam, between = ms["SAM on all terms"], ms["LookSAM on all terms, the steps between"]
-        mean = sam / INTERVAL + between * (1 - 1 / INTERVAL)
-        text.append(
-            f"- LookSAM on all terms, a second pass every {INTERVAL} steps: {mean / own:.2f}."
-        )
-    except KeyError:
-        text.append("- Means over a training: not run.")
-    return text
+    return [
+        f"- {VARIANTS[name].title}, mean over a training: {ratio:.2f} of our MiDSS step."
+        for name, ratio in mean_steps(ms).items()
+        if name != "midss"
+    ]
 
 
 def parts_table(parts: dict[tuple[str, str, str], dict[str, float | None]]) -> list[str]:

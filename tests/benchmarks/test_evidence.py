@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ from evidence_tables import (
     group_tables,
     readme_lines,
 )
+from mean_step import PARTS, mean_steps
 from monai.bundle import ConfigParser
+from speed_ours import OURS
 
 from dim_monai.divergence import DIVERGENCES
 
@@ -325,8 +327,10 @@ def test_the_interval_of_many_cases_is_that_of_their_mean() -> None:
 # --- tables ------------------------------------------------------------------------------------
 
 
-def quick_table(rows: Sequence[dict[str, str]]) -> dict[str, tuple[str, ...]]:
-    (table,) = group_tables(Results(rows), "quick", "test")
+def quick_table(
+    rows: Sequence[dict[str, str]], steps: Mapping[str, float] | None = None
+) -> dict[str, tuple[str, ...]]:
+    (table,) = group_tables(Results(rows, steps or {}), "quick", "test")
     return {line[0]: line[1:] for line in table.lines}
 
 
@@ -336,8 +340,35 @@ def test_a_line_shows_mean_spread_and_paired_difference() -> None:
     lines = quick_table(rows)
     assert lines["supervised"][:3] == ("3", "0.600 ± 0.100", "")
     assert lines["DiM"][:3] == ("3", "0.700 ± 0.100", "+0.100 (+0.100 to +0.100)")
-    assert lines["DiM"][-2:] == ("0.050 / 0.250", "0.5")
+    assert lines["DiM"][-3:] == ("0.050 / 0.250", "-", "0.5")
     assert lines["MiDSS + SAM"][0] == "not run"
+
+
+def test_a_line_shows_what_a_step_costs() -> None:
+    lines = quick_table([score("dim", 0, 0.6)], {"dim": 1.126, "midss": 1.0})
+    assert lines["DiM"][-2] == "1.13"
+
+
+def test_the_cost_of_a_step_comes_from_the_rows_of_the_bundle_on_the_cpu(tmp_path: Path) -> None:
+    lines = ["size,device,row,ms", "bundle,cpu,ours: MiDSS,100", "bundle,cpu,ours: mean teacher,60"]
+    lines += ["reference,cpu,ours: mean teacher,1", "bundle,cuda,ours: MiDSS,1"]
+    (tmp_path / "speed.csv").write_text("\n".join([*lines, "bundle,cpu,textbook MiDSS,"]))
+    assert evidence.load(tmp_path)[0].steps == {"mean_teacher": 0.6, "midss": 1.0}
+
+
+def test_every_cost_is_a_mean_over_rows_that_are_measured() -> None:
+    rows = dict.fromkeys(OURS, 50.0)
+    assert mean_steps(rows) == pytest.approx(dict.fromkeys(PARTS, 1.0))
+    assert set(PARTS) <= set(VARIANTS)
+    del rows["DiM with its second pass"]
+    assert set(PARTS) - set(mean_steps(rows)) == {"dim"}
+
+
+def test_looksam_pays_for_a_second_pass_every_fifth_step() -> None:
+    rows = dict.fromkeys(OURS, 100.0)
+    rows["DiM, SAM in every step"] = 200.0
+    assert mean_steps(rows)["always_looksam"] == pytest.approx((200 + 4 * 100) / 5 / 100)
+    assert mean_steps(rows)["always_sam"] == pytest.approx(2.0)
 
 
 def test_rows_of_other_settings_are_counted_and_not_used() -> None:
