@@ -93,7 +93,7 @@ _TINY = {
 
 def _prostate(labels: int) -> Setting:
     plural = "s" if labels > 1 else ""
-    title = f"prostate, {labels} labelled volume{plural} of rumc_320, 2000 steps"
+    title = f"prostate, {labels} labelled volume{plural} of rumc_320"
     return Setting(title, "dim_prostate", PROSTATE, "prostate_t2", labels, settings=_HALF)
 
 

@@ -155,15 +155,18 @@ def _few(seeds: int) -> str:
     return "" if seeds >= SEEDS else f" [{seeds} seed{'s' if seeds > 1 else ''}]"
 
 
+IN_README = tuple(dict.fromkeys((*ABLATION, *GROUPS["length"].variants)))
+
+
 def readme_table(results: Results) -> Table:
-    """Return the ablation of the test part in all its settings, a line a method."""
+    """Return the test part of the ablation in all its settings, a line a method, and its length."""
     settings = GROUPS["ablation"].settings
     header = ["method"]
     for setting in settings:
         domains = " / ".join(SETTINGS[setting].source.domains)
         header += [f"{setting}: Dice {domains}", "both, minus supervised"]
     lines = []
-    for variant in ABLATION:
+    for variant in IN_README:
         line = [VARIANTS[variant].title]
         for setting in settings:
             line += _in_short(results, setting, variant)
@@ -193,7 +196,7 @@ def readme_lines(results: Results, diagnosis: Iterable[Row]) -> list[str]:
         for setting, verdict in zip(settings, verdicts, strict=True)
         if verdict.startswith(BROKEN)
     ]
-    used = {present(setting, variant) for setting in settings for variant in ABLATION}
+    used = {present(setting, variant) for setting in settings for variant in IN_README}
     rows = [row for row in diagnosis if row["digest"] in used and row["part"] == "test"]
     places = sorted({f"{row['machine']}; {row['versions']}" for row in rows})
     caption = [
