@@ -7,19 +7,20 @@
     python benchmarks/evidence.py --quick
 
 A cell is one training and one evaluation by a bundle's own commands, at the bundle's own settings
-but for what the cell is about, and shorter: where nothing else is said, prostates are trained on
-for 2000 steps, half of what the bundle does. Its setting (R1 and R2: one and two labelled volumes
-of one protocol of prostate MRI; vessels: photographs of two cameras) says whose images are
-labelled; all others, of both domains, are unlabelled. Seed s draws the labelled cases, the initial
-weights and all else, so methods are paired by seed and case. No cell has validation cases: nothing
-is selected, the last teacher is scored.
+but for what the cell is about and, where nothing else is said of a prostate, two things: it makes
+2000 steps, half of what the bundle makes, and images in which the teacher finds nothing are trusted
+(``trust_empty``), as in MiDSS. Its setting (R1 and R2: one and two labelled volumes of one protocol
+of prostate MRI; vessels: photographs of two cameras) says whose images are labelled; all others, of
+both domains, are unlabelled. Seed s draws the labelled cases, the initial weights and all else, so
+methods are paired by seed and case. No cell has validation cases: nothing is selected, the last
+teacher is scored.
 
 Choices are made on ``--part folds``, where each seed scores another fold of the training cases. The
 test part, drawn once by a seed that never changes, is scored after them (``--part test``).
 
 Cells are run in the order of the questions: the ablation, which f and what is compared, what is
-perturbed and how far, what a second pass costs, how many steps, how many labels, which share of the
-unlabelled images. Finished ones are kept
+perturbed and how far, what a second pass costs, how many steps, what empty images do, how many
+labels, which share of the unlabelled images. Finished ones are kept
 in ``evidence.csv`` and not run again; one that was not run is "not run". Every row carries a digest
 of the settings that made it. A table uses those of the present settings and says how many rows it
 left out; to begin again after a change of settings, just run. A change of code, which the digest

@@ -76,6 +76,24 @@ def teacher_probability(teacher: Teacher | None, *images: Tensor) -> tuple[Tenso
     return torch.split(probability, [len(image) for image in images])
 
 
+def shows_structure(label: Tensor) -> Tensor:
+    """Return in which images any foreground was found.
+
+    A teacher that knows one scanner is blind on the images of another before it is wrong on them:
+    it finds background alone, is sure of it, and teaches the student not to look. An image in which
+    it found nothing may show nothing, but then it has nothing to teach that the empty labelled
+    images do not, so it can be left out. (Our addition.)
+
+    Args:
+        label: (B, 1, *S) int64, of the teacher.
+
+    Returns:
+        (B, 1, 1, ...) bool.
+    """
+    found = (label > 0).flatten(1).any(dim=1)
+    return found.view(-1, *[1] * (label.ndim - 1))
+
+
 def trust_in_teacher(probability: Tensor, label: Tensor) -> Tensor:
     """Return how far the teacher is right on the labelled images, by which its labels count.
 

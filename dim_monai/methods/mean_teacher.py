@@ -10,6 +10,7 @@ from torch import Tensor
 from dim_monai.methods.base import (
     Batch,
     Teacher,
+    shows_structure,
     supervised_view,
     teacher_probability,
     trust_in_teacher,
@@ -29,11 +30,13 @@ class MeanTeacher:
         threshold: of :func:`pseudo_label`.
         ramp_length: share of the training over which the term grows to its full weight.
         weight: full weight of the term.
+        trust_empty: as in :class:`MiDSS`.
     """
 
     threshold: float = 0.95
     ramp_length: float = 1.0
     weight: float = 1.0
+    trust_empty: bool = True
 
     def views(
         self,
@@ -50,6 +53,8 @@ class MeanTeacher:
             teacher, batch.unlabelled.weak, batch.labelled.weak
         )
         label, confidence = pseudo_label(probability, self.threshold)
+        if not self.trust_empty:
+            confidence = confidence * shows_structure(label)
         trust = trust_in_teacher(known, views[0].target)
         ramp = self.weight * sigmoid_ramp(progress, length=self.ramp_length) * trust
         views.append(

@@ -11,6 +11,7 @@ from dim_monai.errors import ConfigError
 from dim_monai.methods.base import (
     Batch,
     Teacher,
+    shows_structure,
     supervised_view,
     teacher_probability,
     trust_in_teacher,
@@ -32,7 +33,8 @@ class MiDSS:
 
     Deviations: lam is multiplied by the trust that the teacher earns on the labelled images
     (:func:`trust_in_teacher`); no class is asked for more confidence than its average pixel has
-    (:func:`pseudo_label`); the labelled image has its photometric augmentation in the supervised
+    (:func:`pseudo_label`); an unlabelled image in which the teacher finds nothing can be left out
+    (:func:`shows_structure`); the labelled image has its photometric augmentation in the supervised
     term, as in every method here; the teacher runs in evaluation mode and the student's views go
     through in one batch (see ``SemiSupervisedTrainer``).
 
@@ -41,6 +43,8 @@ class MiDSS:
         ramp_length: share of the training over which lam grows to ``weight`` (MiDSS: 1).
         weight: full value of lam, for a teacher that is right on the labelled images.
         amplitude_width: half width of the exchanged frequencies, share of the image (MiDSS: 0.01).
+        trust_empty: whether an unlabelled image in which the teacher finds nothing teaches that
+            nothing is there (MiDSS: True).
 
     Raises:
         ConfigError: in a step with more images of one kind than of the other.
@@ -50,6 +54,7 @@ class MiDSS:
     ramp_length: float = 1.0
     weight: float = 1.0
     amplitude_width: float = 0.01
+    trust_empty: bool = True
 
     def views(
         self,
@@ -78,6 +83,8 @@ class MiDSS:
             teacher, weak, mix(x, weak, boxes), mix(weak, x, boxes), x
         )
         label, sure = pseudo_label(plain, self.threshold)
+        if not self.trust_empty:
+            sure = sure * shows_structure(label)
         # The box holds the labelled image in `from_out`: unlabelled pixels lie outside it there.
         merged_label, merged_sure = pseudo_label(mix(from_in, from_out, boxes), self.threshold)
         agreed = merged_sure * sure * (merged_label == label)

@@ -41,6 +41,14 @@ class Relative(nn.Module):
         return torch.cat([torch.zeros_like(above), above], dim=1)
 
 
+class Absolute(nn.Module):
+    """Says class 1 where a pixel exceeds 0.7, and is sure of nearly all it says."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        above = 50 * (image - 0.7)
+        return torch.cat([torch.zeros_like(above), above], dim=1)
+
+
 class Constant(nn.Module):
     """Says class 2 of three, everywhere, and is sure in the upper half of the image only."""
 
@@ -165,6 +173,25 @@ def test_the_teacher_answers_all_batches_in_one_pass_without_a_graph() -> None:
         expected = relative_probability(stream.weak.double().numpy())
         np.testing.assert_allclose(answer[:, 1:].numpy(), expected, atol=1e-6)
         np.testing.assert_allclose(answer.sum(dim=1).numpy(), 1, atol=1e-6)
+
+
+@taught
+def test_an_image_in_which_nothing_is_found_teaches_nothing_if_it_is_not_trusted(method) -> None:
+    data = batch()
+    weak = data.unlabelled.weak.clone()
+    weak[0] = 0.1
+    data = replace(data, unlabelled=Stream(weak, weak + STRONG))
+    trusting, numbers = pose(replace(method, trust_empty=True), data, Absolute(), progress=0.5)
+    wary, fewer = pose(replace(method, trust_empty=False), data, Absolute(), progress=0.5)
+    del trusting["supervised"]
+    for term, view in trusting.items():
+        unlabelled = view.image > STRONG / 2
+        assert view.weight[0][unlabelled[0]].all()
+        assert not wary[term].weight[0][unlabelled[0]].any()
+        assert wary[term].weight[0][~unlabelled[0]].all()
+        assert torch.equal(wary[term].weight[1:], view.weight[1:])
+        assert torch.equal(wary[term].target, view.target)
+    assert fewer["coverage"] == pytest.approx(numbers["coverage"] - 1 / 3)
 
 
 @taught
