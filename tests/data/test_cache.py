@@ -407,4 +407,6 @@ def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
     # Besides the budget: in each thread a case, its copy and the content of its file.
     assert nothing < 30
     assert half < 50 + 30
-    assert 100 < all_held < 105 + 30  # this memory is measured at all: 105 MB are held
+    # 105 MB are held, of which the allocator may have kept a few from before: more than half can
+    # have, so this memory is measured at all.
+    assert 50 + 30 < all_held < 105 + 30
