@@ -28,8 +28,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cells import MODEL, ROOT, bundle_command, write_between
+from cells import MODEL, ROOT, write_between
 
+from dim_monai.bundle import bundle_command
 from dim_monai.data.datalist import DATALIST_NAME
 from dim_monai.data.demo import make_demo
 from dim_monai.data.prepare.publish import sha256_of
@@ -70,8 +71,8 @@ class Recipe:
 
 RECIPES = {
     "dim_prostate": Recipe(
-        ("--labeled", "12", "--test-fraction", "0.25"), "volume", {"max_epochs": 80},
-        ("hd95_mm", "mm"),
+        ("--labeled", "12", "--test-fraction", "0.25"), "volume",
+        {"max_epochs": 80, "trust_empty": True}, ("hd95_mm", "mm"),
     ),
     "dim_fundus": Recipe(None, "photograph", {"max_epochs": 6}, ("hd95_px", "px")),
 }  # fmt: skip
@@ -92,7 +93,7 @@ def make(name: str, source: Path | None, overlays: Sequence[str]) -> None:
     places = {"dataset_dir": data, "output_dir": output, "model_file": output / MODEL}
     settings = {**places, **recipe.settings}
     for run_id, used in (("training", files), ("", [*files, configs / "evaluate.yaml"])):
-        subprocess.run(bundle_command(run_id, used, **settings), check=True)  # noqa: S603
+        subprocess.run(bundle_command(run_id, used, settings), check=True)  # noqa: S603
     rows = read_scores_csv(output / "metrics.csv")
     sys.stdout.write("\n".join([*score_table(rows, recipe.distance), ""]))
 
