@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from dim_monai.bundle import bundle_command
 from dim_monai.errors import DimError
 from dim_monai.files import atomic_write
 
@@ -88,15 +89,12 @@ def train_and_evaluate(
         dataset, output = Path(folder, "data"), Path(folder, "out")
         dataset.mkdir()
         (dataset / "datalist.json").write_text(json.dumps(lists), encoding="utf-8")
-        places = {
-            "dataset_dir": dataset,
-            "output_dir": output,
-            "model_file": output / MODEL,
-        }
+        places = {"dataset_dir": dataset, "output_dir": output, "model_file": output / MODEL}
+        overrides = {**places, **settings}
         start = time.perf_counter()
-        peak_gb = call(bundle_command("training", files, **places, **settings))
+        peak_gb = call(bundle_command("training", files, overrides))
         minutes = (time.perf_counter() - start) / 60
-        call(bundle_command("", [*files, configs / "evaluate.yaml"], **places, **settings))
+        call(bundle_command("", [*files, configs / "evaluate.yaml"], overrides))
         rows = read_rows(output / "metrics.csv")
         scores = [row for row in rows if row["split"] == "test"]
         yield Trained(output, scores, minutes, peak_gb)
@@ -106,17 +104,6 @@ def config_files(configs: Path, method: str, tasks: Sequence[str]) -> list[Path]
     """Return the config files of a training, in the order in which they are merged."""
     files = [configs / f"{name}.yaml" for name in ("train", *tasks)]
     return files + ([configs / "methods" / f"{method}.yaml"] if method != "dim" else [])
-
-
-def bundle_command(run_id: str, configs: Iterable[Path], **overrides: object) -> list[str]:
-    """Return the command line of one bundle run."""
-    files = [str(config) for config in configs]
-    command = [sys.executable, "-m", "monai.bundle", "run"]
-    command += [run_id] if run_id else []
-    command += ["--config_file", files[0] if len(files) == 1 else str(files)]
-    for key, value in overrides.items():
-        command += [f"--{key}", str(value)]
-    return command
 
 
 def call(command: list[str]) -> float:

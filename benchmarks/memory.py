@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import ROOT, bundle_command, call
+from cells import ROOT, call
 from monai.bundle import ConfigParser
 from PIL import Image
+
+from dim_monai.bundle import bundle_command
 
 CONFIG = ROOT / "bundles" / "dim_fundus" / "configs" / "inference.yaml"
 WIDTH, HEIGHT = 4288, 2848
@@ -45,15 +47,9 @@ def main() -> None:
         (folder / "in").mkdir()
         photograph().save(folder / "in" / "eye.jpg", quality=90)
         torch.save(network.state_dict(), folder / "model.pt")
-        peak_gb = call(
-            bundle_command(
-                "",
-                [CONFIG],
-                dataset_dir=folder / "in",
-                output_dir=folder / "out",
-                model_file=folder / "model.pt",
-            )
-        )
+        places = {"dataset_dir": "in", "output_dir": "out", "model_file": "model.pt"}
+        settings = {key: folder / place for key, place in places.items()}
+        peak_gb = call(bundle_command("", [CONFIG], settings))
         with Image.open(folder / "out" / "eye_seg.png") as mask:
             if mask.size != (WIDTH, HEIGHT):
                 raise RuntimeError(f"a mask of {mask.size} pixels")

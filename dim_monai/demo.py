@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dim_monai.bundle import bundle_command
 from dim_monai.data.datalist import DATALIST_NAME, load_saved_datalist
 from dim_monai.data.demo import make_demo
 from dim_monai.errors import ConfigError, DimError
@@ -117,15 +118,15 @@ def run_demo(bundle: Path, results: Path, length: Mapping[str, float]) -> str:
             **own.grid,
             **length,
         }
-        _run_bundle(["training"], train, settings)
-        _run_bundle([], [*train, configs / "evaluate.yaml"], settings)
+        _run("training", train, settings)
+        _run("", [*train, configs / "evaluate.yaml"], settings)
     segment = {
         "dataset_dir": data / "test_images",
         "output_dir": results / "predictions",
         "model_file": _folder(results, SEGMENTED_BY) / "model.pt",
         **own.grid,
     }
-    _run_bundle([], [configs / "inference.yaml"], segment)
+    _run("", [configs / "inference.yaml"], segment)
     return _summary(results)
 
 
@@ -133,19 +134,13 @@ def _folder(results: Path, method: str) -> Path:
     return results / method.lower()
 
 
-def _run_bundle(
-    ids: Sequence[str], configs: Sequence[Path], settings: Mapping[str, object]
-) -> None:
+def _run(run_id: str, configs: Sequence[Path], settings: Mapping[str, object]) -> None:
     """Run one command of MONAI in a process of its own, shown as a user would type it."""
-    files = [str(config) for config in configs]
-    command = ["python", "-m", "monai.bundle", "run", *ids]
-    command += ["--config_file", files[0] if len(files) == 1 else str(files)]
-    for key, value in settings.items():
-        command += [f"--{key}", str(value)]
+    command = bundle_command(run_id, configs, settings)
     # A list of files holds quotes of its own: in double quotes it stays readable.
-    shown = (f'"{word}"' if word.startswith("[") else shlex.quote(word) for word in command)
-    logger.info("\n$ %s", " ".join(shown))
-    done = subprocess.run([sys.executable, *command[1:]], check=False)  # noqa: S603 - our command
+    shown = (f'"{word}"' if word.startswith("[") else shlex.quote(word) for word in command[1:])
+    logger.info("\n$ python %s", " ".join(shown))
+    done = subprocess.run(command, check=False)  # noqa: S603 - our command
     if done.returncode:
         raise DimError(
             "a command of the demo failed",

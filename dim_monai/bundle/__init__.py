@@ -1,13 +1,15 @@
-"""What a bundle's config calls: where it stands, whether its settings are known, how it fails."""
+"""How a bundle is run, and what its config calls: its place, unknown settings, plain failures."""
 
 from __future__ import annotations
 
+from dim_monai.bundle.command import bundle_command
 from dim_monai.bundle.digest import config_digest, section_digest
 from dim_monai.bundle.failures import show_cause_last
 from dim_monai.bundle.overrides import check_overrides
 from dim_monai.bundle.place import bundle_root, resolve_dataset_dir
 
 __all__ = [
+    "bundle_command",
     "bundle_root",
     "check_overrides",
     "config_digest",
