@@ -40,10 +40,11 @@ def mean_steps(milliseconds: Mapping[str, float]) -> dict[str, float]:
     A variant of which a row is not there is left out.
 
     Args:
-        milliseconds: of a step, by row of ``speed_ours.OURS``.
+        milliseconds: of a step, by row of ``speed.py``.
     """
+    ms = {row.removeprefix("ours: "): value for row, value in milliseconds.items()}
     return {
-        variant: sum(share * milliseconds[row] for row, share in parts.items()) / milliseconds[BASE]
+        variant: sum(share * ms[row] for row, share in parts.items()) / ms[BASE]
         for variant, parts in PARTS.items()
-        if milliseconds.keys() >= {BASE, *parts}
+        if ms.keys() >= {BASE, *parts}
     }

@@ -67,7 +67,7 @@ class Size:
 SIZES = {"bundle": Size(96, bundle_network), "reference": Size(256, reference_network)}
 
 
-AS_SHIPPED = MiDSS(THRESHOLD, RAMP_LENGTH, 1.0, WIDTH)
+AS_SHIPPED = MiDSS(THRESHOLD, RAMP_LENGTH, 1.0, WIDTH, trust_empty=False)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def table(lines: list[Line]) -> list[str]:
 
 def derived(lines: list[Line]) -> list[str]:
     """Return the mean step of the trainings that could be run."""
-    ms = {line.row.removeprefix("ours: "): line.ms for line in lines if line.ms}
+    ms = {line.row: line.ms for line in lines if line.ms}
     return [
         f"- {VARIANTS[name].title}, mean over a training: {ratio:.2f} of our MiDSS step."
         for name, ratio in mean_steps(ms).items()
