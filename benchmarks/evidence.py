@@ -7,24 +7,24 @@
     python benchmarks/evidence.py --quick
 
 A cell is one training and one evaluation by a bundle's own commands, at the bundle's own settings
-but for what the cell is about and, where nothing else is said of a prostate, two things: it makes
-2000 steps, half of what the bundle makes, and images in which the teacher finds nothing are trusted
-(``trust_empty``), as in MiDSS. Its setting (R1 and R2: one and two labelled volumes of one protocol
-of prostate MRI; vessels: photographs of two cameras) says whose images are labelled; all others, of
-both domains, are unlabelled. Seed s draws the labelled cases, the initial weights and all else, so
-methods are paired by seed and case. No cell has validation cases: nothing is selected, the last
+but for what the cell is about. Its setting (R1 and R2: one and two labelled volumes of one protocol
+of prostate MRI; vessels: photographs of two cameras, few steps) says whose images are labelled; all
+others, of both domains, are unlabelled. The ablation is of what ships. Questions about a part of
+DiM are asked of half its steps, and there images in which the teacher finds nothing are trusted
+(``trust_empty``), as in MiDSS. Seed s draws the labelled cases, the initial weights and all else,
+so methods are paired by seed and case. No cell has validation cases: nothing is selected, the last
 teacher is scored.
 
 Choices are made on ``--part folds``, where each seed scores another fold of the training cases. The
 test part, drawn once by a seed that never changes, is scored after them (``--part test``).
 
-Cells are run in the order of the questions: the ablation, which f and what is compared, what is
-perturbed and how far, what a second pass costs, how many steps, what empty images do, how many
-labels, which share of the unlabelled images. Finished ones are kept
-in ``evidence.csv`` and not run again; one that was not run is "not run". Every row carries a digest
-of the settings that made it. A table uses those of the present settings and says how many rows it
-left out; to begin again after a change of settings, just run. A change of code, which the digest
-does not see, asks for another file (``--results``).
+Cells are run in the order of the questions: the ablation, the same at half the steps, which f and
+what is compared, what is perturbed and how far, what a second pass costs, how many steps and what
+empty images do, how many labels, which share of the unlabelled images. Finished ones are kept in
+``evidence.csv`` and not run again; one that was not run is "not run". Every row carries a digest of
+the settings that made it. A table uses those of the present settings and says how many rows it left
+out; to begin again after a change of settings, just run. A change of code, which the digest does
+not see, asks for another file (``--results``).
 
 Intervals resample seeds and patients; with three seeds they are rough, and too narrow rather than
 too wide. Sharpness is that of the deployed network. ``evidence_diagnosis.csv`` tells why
@@ -110,10 +110,9 @@ def _unchanged(cell: Cell, data: Path, planned: str) -> tuple[list[Any], list[An
 
 def load(results: Path) -> tuple[Results, list[Row]]:
     """Return what the cells and ``speed.py`` left, and the last diagnosis of each domain."""
-    speed = read_rows(results / "speed.csv")
     milliseconds = {
-        row["row"].removeprefix("ours: "): float(row["ms"])
-        for row in speed
+        row["row"]: float(row["ms"])
+        for row in read_rows(results / "speed.csv")
         if (row["size"], row["device"]) == ("bundle", "cpu") and row["ms"]
     }
     found = read_rows(results / "evidence_diagnosis.csv")

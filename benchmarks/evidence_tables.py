@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from cells import dice_of, difference, mean_and_spread, paired_interval, with_interval
 from evidence_data import PARTS
-from evidence_plan import ABLATION, GROUPS, SETTINGS, VARIANTS, present
+from evidence_plan import ABLATION, GROUPS, HALF, SETTINGS, VARIANTS, present
 
 Row = dict[str, str]
 NOT_RUN, BROKEN = "not run", "DOES NOT HOLD"
@@ -90,7 +90,8 @@ def _line(
     columns.append(difference(rows, others, "patient"))
     columns.append(" / ".join(_mean(rows, f"sharpness_{rule}", 3) for rule in ("sam", "asam")))
     # Minutes are kept, too, but not shown: cells share their machine.
-    step = f"{results.steps[variant]:.2f}" if variant in results.steps else "-"
+    ratio = results.steps.get(variant.removeprefix(HALF))
+    step = "-" if ratio is None else f"{ratio:.2f}"
     return (*columns, step, _mean(rows, "peak_gb", 1))
 
 
@@ -155,18 +156,15 @@ def _few(seeds: int) -> str:
     return "" if seeds >= SEEDS else f" [{seeds} seed{'s' if seeds > 1 else ''}]"
 
 
-IN_README = (*ABLATION, "supervised_4000", "shipped")
-
-
 def readme_table(results: Results) -> Table:
-    """Return the test part of the ablation in all its settings, a line a method, and its length."""
+    """Return the test part of the ablation in all its settings, a line a method."""
     settings = GROUPS["ablation"].settings
     header = ["method"]
     for setting in settings:
         domains = " / ".join(SETTINGS[setting].source.domains)
         header += [f"{setting}: Dice {domains}", "both, minus supervised"]
     lines = []
-    for variant in IN_README:
+    for variant in ABLATION:
         line = [VARIANTS[variant].title]
         for setting in settings:
             line += _in_short(results, setting, variant)
@@ -196,7 +194,7 @@ def readme_lines(results: Results, diagnosis: Iterable[Row]) -> list[str]:
         for setting, verdict in zip(settings, verdicts, strict=True)
         if verdict.startswith(BROKEN)
     ]
-    used = {present(setting, variant) for setting in settings for variant in IN_README}
+    used = {present(setting, variant) for setting in settings for variant in ABLATION}
     rows = [row for row in diagnosis if row["digest"] in used and row["part"] == "test"]
     places = sorted({f"{row['machine']}; {row['versions']}" for row in rows})
     caption = [
