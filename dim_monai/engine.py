@@ -125,6 +125,9 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         # True while `.grad` holds this rank's own gradient instead of the mean over ranks.
         self.gradient_is_local = False
         self.views: list[View] = []
+        # Of the last evaluation: the places of the views that went through the student together,
+        # in the order of the forward passes.
+        self.passes: list[list[int]] = []
         # (B,) of each view in the last evaluation, detached.
         self.sample_losses: dict[str, Tensor] = {}
         # The terms of the step while their graph exists, from forward to backward, and the norms
@@ -294,8 +297,11 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         groups: dict[tuple[int, int | str], list[int]] = {}
         for place, view in enumerate(views):
             groups.setdefault(self._group(place, view), []).append(place)
+        self.passes = [
+            places for _, places in sorted(groups.items(), key=lambda group: group[0][0])
+        ]
         logits: dict[int, Tensor] = {}
-        for _, places in sorted(groups.items(), key=lambda group: group[0][0]):
+        for places in self.passes:
             images = [views[place].image for place in places]
             output = self.inferer(torch.cat(images), self.network)
             split = torch.split(output, [len(image) for image in images])

@@ -126,6 +126,7 @@ class FDivergence:
             if module is None:
                 raise ConfigError("the network has no such layer", got=repr(self.layer))
             module.register_forward_hook(self._capture)
+            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._forget)
         if self.interval:
             engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._calibrate)
         if self.estimator == "variational":
@@ -218,16 +219,24 @@ class FDivergence:
         return values.transpose(0, 1).flatten(1).transpose(0, 1)
 
     def _features(self, views: list[View]) -> list[Tensor]:
-        """Return the captured features of each view, from one joint or several forward passes."""
-        sizes = [len(view.image) for view in views]
-        joint = len(self._captured[-1]) == sum(sizes)
-        captured = self._captured[-1:] if joint else self._captured[-len(views) :]
-        self._captured = []
-        return list(torch.split(torch.cat(captured), sizes))
+        """Return the captured features of each view, from the forward passes just made."""
+        if self._engine is None:
+            raise RuntimeError("attach FDivergence before it is asked for features")
+        passes = self._engine.passes
+        captured = self._captured[-len(passes) :]
+        self._forget()
+        found: dict[int, Tensor] = {}
+        for places, values in zip(passes, captured, strict=True):
+            sizes = [len(views[place].image) for place in places]
+            found |= dict(zip(places, torch.split(values, sizes), strict=True))
+        return [found[place] for place in range(len(views))]
 
     def _capture(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         if torch.is_grad_enabled() and module.training:
             self._captured.append(output)
+
+    def _forget(self) -> None:
+        self._captured = []
 
     def _calibrate(self, engine: SemiSupervisedTrainer) -> None:
         if engine.state.iteration % self.interval or NAME not in engine.live_terms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from torch import nn
 
 from dim_monai.errors import ConfigError
-from dim_monai.handlers import FDivergence, GradientShares, SharpnessAware
-from dim_monai.methods import MeanTeacher
+from dim_monai.handlers import FDivergence, GradientShares, SharpnessAware, TeacherEMA
+from dim_monai.methods import MeanTeacher, MiDSS
 from tests.handlers.tiny import (
     BothKinds,
     Record,
@@ -175,6 +176,8 @@ def test_a_second_pass_is_not_remembered() -> None:
 
 # --- features
 
+MIXED_AND_DIVERGENCE = ("labelled_in_box", "unlabelled_in_box", "symmetric", "f_divergence")
+
 
 def feature_trainer(network: nn.Module, handler: FDivergence, joint: bool = True) -> Any:
     return make_trainer(
@@ -197,6 +200,30 @@ def test_features_are_those_of_the_layer_view_by_view(joint: bool) -> None:
     np.testing.assert_allclose(got, jensen_shannon(p, q), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("rule", ["sam", "esam"])
+@pytest.mark.parametrize("stay", [(), *combinations(MIXED_AND_DIVERGENCE, 1), MIXED_AND_DIVERGENCE])
+def test_features_are_those_of_their_views_whatever_has_a_second_pass(
+    stay: tuple[str, ...], rule: str
+) -> None:
+    network = make_network()
+    divergence = FDivergence("js", compare="features", layer="2", interval=0, memory=0.0)
+    sharpness = SharpnessAware(rule=rule, not_perturbed=stay)
+    seen = Record(lambda engine: (engine.views, engine.state.output[0]["terms"]["f_divergence"]))
+    batches = [make_batch(seed) for seed in range(3)]
+    handlers = [TeacherEMA(network), divergence, sharpness, seen]
+    make_trainer(network, batches, *handlers, method=MiDSS(0.5, 0.5), lr=0.0).run()
+    assert len(seen.seen) == 3
+    for views, got in seen.seen:
+        with torch.no_grad():
+            p, q = (
+                softmax(
+                    torch.cat([network[:3](v.image) for v in views if v.origin == side]).numpy()
+                ).mean(axis=(0, 2, 3))
+                for side in ("labelled", "unlabelled")
+            )
+        np.testing.assert_allclose(float(got), jensen_shannon(p, q), rtol=1e-3, atol=1e-7)
+
+
 def test_features_of_other_forward_passes_are_not_kept() -> None:
     network = make_network()
     handler = FDivergence(compare="features", layer="2", interval=0)
@@ -207,6 +234,13 @@ def test_features_of_other_forward_passes_are_not_kept() -> None:
         network.train()(image)
     assert handler._captured == []  # a validation between two steps would be held in memory
     trainer.run()
+    assert handler._captured == []
+
+
+def test_features_of_a_second_pass_are_not_kept() -> None:
+    network = make_network()
+    handler = FDivergence(compare="features", layer="2", interval=0)
+    make_trainer(network, [make_batch(0)], handler, SharpnessAware(), method=BothKinds()).run()
     assert handler._captured == []
 
 
