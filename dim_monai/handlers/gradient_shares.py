@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from ignite.engine import Events
 from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
 
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import ConfigError
 from dim_monai.sharpness import global_norm
+
+LESS = 16.0
+"""Which part of a scale is tried next where float16 overflowed."""
 
 
 def gradient_norms(engine: SemiSupervisedTrainer) -> dict[str, float]:
@@ -16,16 +23,26 @@ def gradient_norms(engine: SemiSupervisedTrainer) -> dict[str, float]:
 
     Call it at ``LOSS_COMPLETED``, while the graph of the step exists. The first call of a step
     costs one backward pass a term, which is cheapest where ``engine.terms_apart`` was set before
-    the step; further calls cost nothing.
+    the step; further calls cost nothing. In half precision a gradient of float16 is scaled as
+    that of the step is, or less where that overflows, which costs a further pass.
     """
     if engine.live_norms:
         return engine.live_norms
     weights = [weight for weight in engine.network.parameters() if weight.requires_grad]
+    scale = engine.scaler.get_scale()
     for name, value in engine.live_terms.items():
-        gradients = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
-        present = [gradient for gradient in gradients if gradient is not None]
-        engine.live_norms[name] = float(global_norm(present)) if present else 0.0
+        engine.live_norms[name] = _gradient_norm(value, weights, scale)
     return engine.live_norms
+
+
+def _gradient_norm(value: Tensor, weights: Sequence[nn.Parameter], scale: float) -> float:
+    """Return the norm of a gradient, differentiated ``scale`` times as large at most."""
+    gradients = torch.autograd.grad(value * scale, weights, retain_graph=True, allow_unused=True)
+    present = [gradient for gradient in gradients if gradient is not None]
+    norm = float(global_norm(present)) / scale if present else 0.0
+    if math.isfinite(norm) or scale <= 1:
+        return norm
+    return _gradient_norm(value, weights, max(1.0, scale / LESS))
 
 
 class GradientShares:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from monai.engines.utils import IterationEvents
 
 from dim_monai.errors import ConfigError
 from dim_monai.handlers import FDivergence, GradientShares, SharpnessAware, TeacherEMA
@@ -54,6 +55,20 @@ def test_two_that_measure_the_gradients_of_a_step_share_the_passes(
     batches = [make_batch(seed) for seed in range(4)]
     make_trainer(network, batches, *handlers, method=MiDSS(threshold=0.5)).run()
     assert len(passes) == 2 * 5  # two of the four steps, five terms each
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_norm_is_as_many_times_larger_as_its_term(factor: float, precision: str) -> None:
+    """Float16 holds 6e-8 to 65504; what is differentiated in it may lie beyond."""
+    norms = Record(lambda engine: dict(engine.live_norms), IterationEvents.LOSS_COMPLETED)
+    handlers = [GradientShares(interval=1), norms]
+    trainer = make_trainer(make_network(), [make_batch(0)], *handlers, precision=precision, lr=0.0)
+    trainer.add_term("one", lambda views, logits: logits[0].float().square().mean(), 1.0)
+    trainer.add_term("other", lambda *given: factor * trainer.extra_terms["one"][0](*given), 1.0)
+    trainer.run()
+    (found,) = norms.seen
+    assert found["other"] == pytest.approx(factor * found["one"], rel=1e-2)
 
 
 def test_a_share_is_the_weighted_gradient_norm() -> None:
