@@ -12,7 +12,7 @@ from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
-from dim_monai.distributed import all_finite
+from dim_monai.distributed import all_finite, average_tensors
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import ConfigError
 from dim_monai.objectives import View
@@ -64,7 +64,8 @@ class SharpnessAware:
     :func:`most_sensitive` in :mod:`dim_monai.sharpness`). Dropout repeats its masks in the forward
     pass of all images, and cannot in that of a part.
 
-    Under DDP each rank climbs along its own gradient (m-sharpness: Foret et al., ICLR 2021).
+    Under DDP each rank climbs along its own gradient (m-sharpness: Foret et al., ICLR 2021); what
+    ``looksam`` remembers is of the gradients' means over all ranks, and the same on each.
 
     Args:
         rho: radius of the climb. 0.05 is the default of SAM; ASAM wants about ten times that.
@@ -181,7 +182,11 @@ class SharpnessAware:
         second = [weight.grad for weight in both.values() if weight.grad is not None]
         # A direction that is not finite would spoil all steps until the next second pass.
         if second and all_finite(global_norm(second)):
-            direction = orthogonal_direction(second, [first[weight] for weight in both.values()])
+            plain = [first[weight] for weight in both.values()]
+            # As that of the second pass already is. Of one rank's, the direction would be above all
+            # how that rank's images differ from the others', and another one on each rank.
+            average_tensors(plain)
+            direction = orthogonal_direction(second, plain)
             self._remembered = dict(zip(both, direction, strict=True))
 
     def _add_remembered(self, engine: SemiSupervisedTrainer, norm: Tensor) -> None:

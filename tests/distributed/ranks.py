@@ -62,23 +62,25 @@ def supervised(rank: int) -> dict[str, Any]:
     return {"student": state_of(network), "norm": trainer.state.output[0]["gradient_norm"]}
 
 
-def climb(rank: int, with_term: bool) -> dict[str, Any]:
+def climb(rank: int, with_term: bool, rule: str = "sam") -> dict[str, Any]:
     """One sharpness-aware step of a regression; each rank has one sample of its own."""
     network = torch.nn.Linear(3, 1, bias=False).double()
     with torch.no_grad():
         network.weight.copy_(START[None])
     batch = linear_batch(INPUTS[rank : rank + 1], TARGETS[rank : rank + 1])
+    sharpness = SharpnessAware(RHO, rule)
     trainer = make_trainer(
         DistributedDataParallel(network),
         [batch],
-        SharpnessAware(RHO),
+        sharpness,
         lr=1.0,
         loss_function=squared_error,
     )
     if with_term:
         trainer.add_term("f_divergence", lambda *_: network.weight.pow(3).sum(), rank + 1.0)
     trainer.run()
-    return {"step": START - network.weight.detach()[0]}
+    remembered = sharpness.state_dict()["remembered"]
+    return {"step": START - network.weight.detach()[0], "remembered": remembered}
 
 
 def dim(
@@ -155,15 +157,18 @@ class Stopped(Exception):
     """Stands for whatever ends all processes."""
 
 
-def part_of_a_run(rank: int, folder: Path, stop_before: int | None = None) -> dict[str, Any]:
+def part_of_a_run(
+    rank: int, folder: Path, rule: str, stop_before: int | None = None
+) -> dict[str, Any]:
     """Train DiM with every state that a run has, or go on with a run; dropout draws numbers."""
     torch.manual_seed(0)
     network = make_network(dropout=0.3)
     teacher, divergence = TeacherEMA(network), FDivergence(interval=2, weight=0.5)
+    sharpness = SharpnessAware(rho=0.1, rule=rule, start=0.2)
     trainer = make_trainer(
         DistributedDataParallel(network),
         OwnBatches(rank),
-        *(teacher, divergence, SharpnessAware(rho=0.1, start=0.2)),
+        *(teacher, divergence, sharpness),
         RunCheckpoint(str(folder / "checkpoints"), interval=1),
         method=MiDSS(threshold=0.5, ramp_length=0.5),
         momentum=0.9,
@@ -181,21 +186,23 @@ def part_of_a_run(rank: int, folder: Path, stop_before: int | None = None) -> di
         "student": state_of(network),
         "teacher": state_of(teacher.network),
         "divergence": divergence.state_dict(),
+        "remembered": sharpness.state_dict()["remembered"],
         "random": torch.get_rng_state(),
         "steps": trainer.state.iteration,
         "from_the_start": bool(first),
     }
 
 
-def resumed(rank: int, folder: Path) -> dict[str, Any]:
+def resumed(rank: int, folder: Path, rule: str = "sam") -> dict[str, Any]:
     """A whole run, and one that is stopped on all ranks and goes on in new trainers."""
-    whole = part_of_a_run(rank, folder / "whole")
+    folder = folder / rule
+    whole = part_of_a_run(rank, folder / "whole", rule)
     try:
-        part_of_a_run(rank, folder / "parts", stop_before=RESUMED_STEPS // 2 + 1)
+        part_of_a_run(rank, folder / "parts", rule, stop_before=RESUMED_STEPS // 2 + 1)
     except Stopped:
         dist.barrier()  # as between two starts of the program
     torch.rand(17 + rank)
-    return {"whole": whole, "parts": part_of_a_run(rank, folder / "parts")}
+    return {"whole": whole, "parts": part_of_a_run(rank, folder / "parts", rule)}
 
 
 def collectives(rank: int) -> dict[str, Any]:
@@ -210,6 +217,7 @@ SCENARIOS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     "supervised": lambda rank, _: supervised(rank),
     "climb": lambda rank, _: climb(rank, with_term=False),
     "climb_with_term": lambda rank, _: climb(rank, with_term=True),
+    "climb_looksam": lambda rank, _: climb(rank, with_term=False, rule="looksam"),
     "dim": lambda rank, _: healthy(rank, "closed_form"),
     "dim_esam": lambda rank, _: healthy(rank, "closed_form", "esam"),
     "dim_critic": lambda rank, _: healthy(rank, "variational"),
@@ -218,6 +226,7 @@ SCENARIOS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     "poisoned_sharpness": lambda rank, _: poisoned(rank, None),
     "poisoned_divergence": lambda rank, _: poisoned(rank, "closed_form", sharpness=False),
     "resumed": resumed,
+    "resumed_looksam": lambda rank, folder: resumed(rank, folder, "looksam"),
 }
 
 

@@ -62,25 +62,41 @@ def test_two_ranks_make_the_step_of_one_process_on_the_joined_batch(
         )
 
 
-@pytest.mark.parametrize("scenario", ["climb", "climb_with_term"])
-def test_each_rank_climbs_along_its_own_gradient(
-    results: dict[str, Results], scenario: str
-) -> None:
-    inputs, targets, start = INPUTS.numpy(), TARGETS.numpy(), START.numpy()
+def gradients_by_hand() -> tuple[np.ndarray, np.ndarray]:
+    """The gradient of each rank's sample, at the start and after the climb along it."""
 
     def gradient(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         return 2 * (x @ w - y) * x  # of the squared error of one sample
 
-    nearby = []
-    for x, y in zip(inputs, targets, strict=True):
+    start, here, nearby = START.numpy(), [], []
+    for x, y in zip(INPUTS.numpy(), TARGETS.numpy(), strict=True):
         own = gradient(x, y[0], start)
+        here.append(own)
         nearby.append(gradient(x, y[0], start + RHO * own / np.linalg.norm(own)))
-    expected = np.mean(nearby, axis=0)
+    return np.array(here), np.array(nearby)
+
+
+@pytest.mark.parametrize("scenario", ["climb", "climb_with_term", "climb_looksam"])
+def test_each_rank_climbs_along_its_own_gradient(
+    results: dict[str, Results], scenario: str
+) -> None:
+    _, nearby = gradients_by_hand()
+    expected = nearby.mean(axis=0)
     if scenario == "climb_with_term":
         # It is (rank + 1) * sum w^3, not perturbed: taken at the start.
-        expected += np.mean([(i + 1) * 3 * start**2 for i in range(RANKS)], axis=0)
+        expected += np.mean([(i + 1) * 3 * START.numpy() ** 2 for i in range(RANKS)], axis=0)
     for returned in results[scenario]:
         np.testing.assert_allclose(returned["step"].numpy(), expected, rtol=1e-10)
+
+
+def test_looksam_remembers_what_the_climb_added_to_the_gradient_of_all_ranks(
+    results: dict[str, Results],
+) -> None:
+    here, nearby = (gradients.mean(axis=0) for gradients in gradients_by_hand())
+    added = nearby - here * (here @ nearby) / (here @ here)
+    for returned in results["climb_looksam"]:
+        (direction,) = returned["remembered"].values()
+        np.testing.assert_allclose(direction[0].numpy(), added / np.linalg.norm(added), rtol=1e-6)
 
 
 @pytest.mark.parametrize("scenario", ["dim", "dim_esam", "dim_critic"])
@@ -120,10 +136,11 @@ def test_all_ranks_skip_a_step_that_is_not_finite_on_one(
     assert first["scale"] == second["scale"]
 
 
+@pytest.mark.parametrize("scenario", ["resumed", "resumed_looksam"])
 def test_a_run_that_goes_on_has_on_every_rank_the_bits_of_one_that_was_not_stopped(
-    results: dict[str, Results],
+    results: dict[str, Results], scenario: str
 ) -> None:
-    for returned in results["resumed"]:
+    for returned in results[scenario]:
         whole, parts = returned["whole"], returned["parts"]
         assert whole["from_the_start"]
         assert not parts["from_the_start"]
@@ -133,10 +150,13 @@ def test_a_run_that_goes_on_has_on_every_rank_the_bits_of_one_that_was_not_stopp
         assert torch.equal(whole["random"], parts["random"])
         assert whole["divergence"]["ratios"] == parts["divergence"]["ratios"] != []
         assert equal(whole["divergence"]["past"], parts["divergence"]["past"])
-    first, second = (returned["parts"] for returned in results["resumed"])
+        assert equal(whole["remembered"], parts["remembered"])
+        assert bool(parts["remembered"]) == (scenario == "resumed_looksam")
+    first, second = (returned["parts"] for returned in results[scenario])
     assert equal(first["student"], second["student"])
     # What one checkpoint can hold: the ranks saw other images and remember the same.
     assert equal(first["divergence"]["past"], second["divergence"]["past"])
+    assert equal(first["remembered"], second["remembered"])
     assert first["divergence"]["past"].keys() == {"labelled", "unlabelled"}
 
 
