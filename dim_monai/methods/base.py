@@ -108,13 +108,17 @@ def trust_in_teacher(probability: Tensor, label: Tensor) -> Tensor:
         label: (B, 1, *S) int64.
 
     Returns:
-        A scalar in [0, 1]: max(0, 2 D - 1) with D the mean over foreground classes of
-        2 sum(p y) / (sum(p) + sum(y)), sums over the batch, smoothed by one pixel.
+        A scalar in [0, 1]: max(0, 2 D - 1) with D the mean of
+        2 sum(p y) / (sum(p) + sum(y)), sums over the batch, smoothed by one pixel, over the
+        foreground classes that the label shows: of one that it does not show, a few pixels' worth
+        of doubt would silence a teacher who is right. Over all of them if it shows none.
     """
     classes = torch.arange(1, probability.shape[1], device=label.device)
     truth = (label == classes.view(1, -1, *[1] * (label.ndim - 2))).to(probability.dtype)
     pixels = (0, *range(2, label.ndim))
     found = probability[:, 1:]
     overlap, size = (found * truth).sum(dim=pixels), (found + truth).sum(dim=pixels)
-    dice = ((2 * overlap + 1) / (size + 1)).mean()
-    return (2 * dice - 1).clamp_min(0)
+    dice = (2 * overlap + 1) / (size + 1)
+    shown = truth.sum(dim=pixels) > 0
+    counted = (shown | ~shown.any()).to(dice.dtype)  # no selection: its size would have to be read
+    return (2 * (dice * counted).sum() / counted.sum() - 1).clamp_min(0)
