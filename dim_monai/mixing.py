@@ -82,19 +82,21 @@ def random_amplitude_shares(batch: int, limit: float, generator: torch.Generator
 def mix_amplitude(image: Tensor, style: Tensor, share: Tensor, *, width: float = 0.01) -> Tensor:
     """Give ``image`` a share of the low-frequency amplitude of ``style``; the phase stays.
 
-    Inside a centred window of (2b + 1) frequencies an axis, b = floor(min(S) * width):
+    Inside a centred window of (2b + 1) frequencies an axis, b = floor(length * width) of that axis:
     ``A = (1 - r) * A_image + r * A_style`` (MiDSS: Ma et al., CVPR 2024, TP-RAM; amplitude
-    transfer after Yang & Soatto, FDA, CVPR 2020). b = 0 moves the mean alone.
+    transfer after Yang & Soatto, FDA, CVPR 2020). b = 0 everywhere moves the mean alone.
 
-    Deviation: MiDSS works in the 0-255 range and clips there. We work above the smaller minimum of
-    the two images, which makes a shift of both a shift of the result (the sign of a negative mean
-    would count as phase and stay), and clip to the range that the two span together.
+    Deviations: b of MiDSS, whose images are square, is that of the shortest side; in a volume of
+    few slices that would be 0 in the plane, too. MiDSS works in the 0-255 range and clips there. We
+    work above the smaller minimum of the two images, which makes a shift of both a shift of the
+    result (the sign of a negative mean would count as phase and stay), and clip to the range that
+    the two span together.
 
     Args:
         image: (B, C, *S) float.
         style: (B, C, *S) float, the image whose amplitude is taken.
         share: (B,) in [0, 1]; 0 returns ``image`` to rounding.
-        width: half width of the window as a share of the shortest axis.
+        width: half width of the window, as a share of the length of each axis.
     """
     axes = tuple(range(2, image.ndim))
     lowest = torch.minimum(image, style).amin(dim=axes, keepdim=True)
@@ -103,10 +105,11 @@ def mix_amplitude(image: Tensor, style: Tensor, share: Tensor, *, width: float =
     # repeats itself in its other half.
     spectrum = torch.fft.rfftn((image - lowest).float(), dim=axes)
     wanted = torch.fft.rfftn((style - lowest).float(), dim=axes)
-    half_width = int(min(image.shape[2:]) * width)
-    positive = torch.arange(half_width + 1, device=image.device)
-    both = torch.cat([positive, -positive[1:]])
-    low = (..., *torch.meshgrid(*[both] * (len(axes) - 1), positive, indexing="ij"))
+    positive = [
+        torch.arange(int(length * width) + 1, device=image.device) for length in image.shape[2:]
+    ]
+    both = [torch.cat([half, -half[1:]]) for half in positive[:-1]]
+    low = (..., *torch.meshgrid(*both, positive[-1], indexing="ij"))
     amplitude, phase = spectrum[low].abs(), spectrum[low].angle()
     r = share.to(image.device).view(-1, *[1] * (image.ndim - 1))
     spectrum[low] = torch.polar((1 - r) * amplitude + r * wanted[low].abs(), phase)

@@ -42,7 +42,7 @@ class MiDSS:
         threshold: of :func:`pseudo_label` (MiDSS: 0.95).
         ramp_length: share of the training over which lam grows to ``weight`` (MiDSS: 1).
         weight: full value of lam, for a teacher that is right on the labelled images.
-        amplitude_width: half width of the exchanged frequencies, share of the image (MiDSS: 0.01).
+        amplitude_width: half width of the exchanged frequencies, share of each axis (MiDSS: 0.01).
         trust_empty: whether an unlabelled image in which the teacher finds nothing teaches that
             nothing is there (MiDSS: True).
 
