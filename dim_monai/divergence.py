@@ -316,7 +316,7 @@ class Critic(nn.Module):
 
     Args:
         in_features: channels C of a feature vector.
-        hidden: width of the hidden layer; 64, the width of the last decoder map it reads.
+        hidden: width of the hidden layer; 64, an ordinary width.
     """
 
     def __init__(self, in_features: int, hidden: int = 64) -> None:

@@ -16,7 +16,10 @@ class PseudoLabelQuality:
     ``pseudo_label_coverage`` is the share of pixels whose pseudo-label is trusted, and
     ``pseudo_label_precision`` the share of trusted foreground pixels that are of the right class
     (absent where no foreground is trusted). Both go to the evaluator's ``state.metrics``. Unlike
-    the coverage that the training logs, they are measured on cases that trained nothing.
+    the coverage that the training logs, they are measured on cases that trained nothing, and of
+    whole cases: where a method leaves out images in which the teacher finds nothing
+    (``trust_empty``), these count here nevertheless, so coverage is of what the teacher is sure of
+    and not of what is learnt.
 
     Args:
         threshold: the trust threshold of the method.
