@@ -302,6 +302,16 @@ def test_a_setting_that_only_a_config_outside_of_the_run_reads_is_refused(bundle
     check_run([train, overlay], only_in_overlay=2, **{"validate#start": 2})
 
 
+def test_a_config_that_would_undo_its_overlays_is_refused(bundle: Path) -> None:
+    train, overlay = (bundle / "configs" / name for name in ("train.yaml", "overlay.yaml"))
+    overlay.write_text("only_here: 1\n")
+    message = run_refusal([overlay, train])
+    assert message.startswith("config files in the wrong order")
+    assert "overlay.yaml, train.yaml" in message
+    assert "train.yaml first" in message
+    check_run([train, overlay])
+
+
 def test_a_name_of_another_config_is_still_the_closest(bundle: Path) -> None:
     message = run_refusal([bundle / "configs" / "train.yaml"], only_in_overlai=2)
     assert message.endswith("did you mean 'only_in_overlay'?")
@@ -392,34 +402,54 @@ def test_the_last_line_of_a_failed_command_says_why(bundle: Path, tmp_path: Path
     assert last == "ConfigError: unknown setting 'datset_dir'; did you mean 'dataset_dir'?"
 
 
-def wrapped(error: Exception) -> RuntimeError:
-    try:
-        try:
-            raise error
-        except Exception as cause:
-            raise RuntimeError("outer") from cause
-    except RuntimeError as outer:
-        return outer
+def test_the_last_line_says_why_where_another_library_fails(bundle: Path, tmp_path: Path) -> None:
+    config = bundle / "configs" / "train.yaml"
+    done = run_command(config, tmp_path, "--training", "['$1 / 0']")
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def caused_by(cause: Exception, error: Exception) -> Exception:
+    """Return ``error`` as it is raised from ``cause``."""
+    error.__cause__ = cause
+    return error
+
+
+def wrapped(error: Exception) -> Exception:
+    return caused_by(error, RuntimeError("outer"))
+
+
+def handled(first: Exception, error: Exception) -> Exception:
+    """Return ``error`` as it is raised while ``first`` is handled."""
+    error.__context__ = first
+    return error
 
 
 @pytest.mark.parametrize(
-    ("error", "last"),
+    ("error", "added"),
     [
         (wrapped(DimError("inner")), "DimError: inner"),
         (wrapped(wrapped(DimError("inner"))), "DimError: inner"),
-        (DimError("alone"), "dim_monai.errors.DimError: alone"),
-        (wrapped(KeyError("foreign")), "RuntimeError: outer"),
+        (wrapped(caused_by(KeyError("deeper"), DimError("inner"))), "DimError: inner"),
+        (handled(DimError("inner"), ValueError("raised")), "DimError: inner"),
+        (wrapped(wrapped(KeyError("foreign"))), "KeyError: 'foreign'"),
+        (wrapped(ValueError("of\n  two lines")), "ValueError: of two lines"),
+        (wrapped(AssertionError()), "AssertionError"),
+        (DimError("alone"), None),
+        (handled(KeyError("handled"), ValueError("raised")), None),
+        (KeyboardInterrupt(), None),
     ],
 )
-def test_the_hook_adds_our_cause_and_only_ours(
-    error: Exception, last: str, capsys: pytest.CaptureFixture[str]
+def test_the_hook_ends_with_the_cause_which_is_ours_if_there_is_one(
+    error: BaseException, added: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    sys.excepthook(type(error), error, error.__traceback__)
+    as_python_says_it = capsys.readouterr().err
     show_cause_last()
     show_cause_last()
     sys.excepthook(type(error), error, error.__traceback__)
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1] == last
-    assert lines.count(last) == 1
+    expected = as_python_says_it + (f"\n{added}\n" if added else "")
+    assert capsys.readouterr().err == expected
 
 
 # --- folders

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
@@ -23,6 +23,9 @@ from monai.utils import ensure_tuple
 from dim_monai.bundle.callers import frames, nearest_self
 from dim_monai.bundle.place import METADATA, bundle_root
 from dim_monai.errors import ConfigError
+
+BASES = ("train", "inference")
+"""Configs that others are merged into, by the names that MONAI gives them."""
 
 Sections = Mapping[str, set[str]]
 """Id of each plain section of some configs ("" is the top) -> the names it may hold."""
@@ -46,12 +49,15 @@ def check_overrides(ignore: Iterable[str] = ()) -> None:
     A nested override below a section that does not exist (``--train#traner#max_epochs``) never
     comes this far: MONAI stops at it with a KeyError that names the closest section.
 
+    Of several config files a later one wins. One of the `BASES` that does not come first would undo
+    the overlays before it without a word, so it is refused.
+
     Args:
         ignore: top-level settings that another program adds and reads for itself.
 
     Raises:
-        ConfigError: some settings are unknown (each is named, with the closest known one), or no
-            config is being evaluated.
+        ConfigError: some settings are unknown (each is named, with the closest known one), config
+            files are in the wrong order, or no config is being evaluated.
     """
     parser = nearest_self(ConfigParser)
     if parser is None:
@@ -62,7 +68,9 @@ def check_overrides(ignore: Iterable[str] = ()) -> None:
     config = {k: v for k, v in parser.get().items() if k != ConfigParser.meta_key}
     configs = Path(_own_folder(parser), METADATA.parent).resolve()
     elsewhere = _sections(_config_files(configs))
-    own = [file for file in _files_of_this_run() if configs in file.resolve().parents]
+    files = _files_of_this_run()
+    own = [file for file in files if configs in file.resolve().parents]
+    _check_order(files, own)
     sections = _sections(own) if own else elsewhere
     sections[""] |= {*ignore, *_set_by_monai()}
     refs = set(_references(config))
@@ -72,6 +80,17 @@ def check_overrides(ignore: Iterable[str] = ()) -> None:
     ]
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _check_order(files: Sequence[Path], own: Sequence[Path]) -> None:
+    late = [file for file in files[1:] if file in own and file.stem in BASES]
+    if late:
+        raise ConfigError(
+            "config files in the wrong order",
+            got=", ".join(file.name for file in files),
+            expected=f"{late[0].name} first",
+            do="a later file wins: put those that say what differs after it",
+        )
 
 
 def _own_folder(parser: ConfigParser) -> str:
