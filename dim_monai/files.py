@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
+
+from dim_monai.errors import DataError
 
 
 @overload
@@ -57,7 +60,11 @@ def atomic_write(
 def _replacing(target: Path, mode: str, durable: bool) -> Iterator[IO[Any]]:
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     # 0o666 and not mkstemp's 0o600: the kernel then takes the user's umask off, as for any file.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        error.filename = str(target)  # the user knows that one
+        raise
     try:
         with _as_file(descriptor, mode) as file:
             yield file
@@ -76,6 +83,27 @@ def _as_file(descriptor: int, mode: str) -> IO[Any]:
     if mode == "wb":
         return os.fdopen(descriptor, "wb")
     return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse, before work starts, a folder in which nothing could be written at its end.
+
+    Nothing is left there. A folder that is missing is not made: the nearest one that exists counts.
+
+    Raises:
+        DataError: the system does not let this user write there.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise DataError(
+            "folder cannot be written",
+            file=folder,
+            got=error.strerror,
+            do="choose another folder, or ask for the right to write there",
+        ) from error
 
 
 def remove(first: Path, *others: Path) -> None:

@@ -161,10 +161,33 @@ def test_a_traceback_is_shown_if_asked_for(root: Path, monkeypatch: pytest.Monke
     assert run("check", root, "--traceback").exception is error
 
 
-def test_a_report_that_cannot_be_written_is_an_error(root: Path) -> None:
-    result = run("check", root, "--report", root / "no" / "r.json")
+def test_an_error_that_nobody_foresaw_is_one_line_without_what_it_says(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = ValueError("of the patient's name")
+    raising(monkeypatch, error)
+    result = run("check", root)
     assert result.exit_code == 1
-    assert "No such file or directory" in result.stderr
+    assert result.stderr == "unexpected ValueError; --traceback shows where\n"
+    assert run("check", root, "--traceback").exception is error
+
+
+@pytest.mark.parametrize("option", ["--report", "--html"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    raising(monkeypatch, AssertionError("read"))
+    result = run("check", root, option, root / "no" / "r")
+    assert result.exit_code == EXIT_CODES[DataError]
+    assert f"no such folder: {root / 'no'}" in result.stderr
+
+
+def test_a_bundle_that_comes_with_the_package_is_known_by_name(root: Path) -> None:
+    by_name = run("check", root, "--bundle", "dim_prostate")
+    by_path = run("check", root, "--bundle", BUNDLE)
+    assert by_name.stdout == by_path.stdout
+    assert by_name.exit_code == 0
+    assert run("lint", "dim_prostate").exit_code == 0
 
 
 def test_prepare_prints_its_data_list_and_check_finds_it_sound(

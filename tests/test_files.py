@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from dim_monai.files import atomic_write
+from dim_monai.errors import DataError
+from dim_monai.files import atomic_write, require_writable
 
 
 @pytest.fixture
@@ -97,6 +98,24 @@ def test_text_is_utf8_with_the_line_ends_it_was_given(tmp_path):
     with atomic_write(path, "w") as file:
         file.write("é\r\nb\n")
     assert path.read_bytes() == b"\xc3\xa9\r\nb\n"
+
+
+def test_a_file_that_cannot_be_made_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "no" / "x", "w"):
+        pass
+    assert caught.value.filename == str(tmp_path / "no" / "x")
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path):
+    require_writable(tmp_path / "a" / "b")
+    require_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"folder cannot be written.*file/out"):
+        require_writable(tmp_path / "file" / "out")
 
 
 def test_a_missing_folder_is_an_error(tmp_path):

@@ -18,6 +18,7 @@ from dim_monai.cli.shared import (
     Traceback,
     plain_failures,
     progress_bar,
+    require_places,
     write_json,
 )
 from dim_monai.errors import ConfigError, DataError
@@ -51,8 +52,12 @@ def check(
         ),
     ] = None,
     bundle: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Take classes and kind from this bundle's train.yaml."),
+        str | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Take classes and kind from the train.yaml of this bundle: its folder, or the "
+            "name of one that comes with this.",
+        ),
     ] = None,
     kind: Annotated[
         str | None,
@@ -86,6 +91,7 @@ def check(
         from dim_monai.data.checks import check_dataset, detect_kind
         from dim_monai.report.contact_sheet import write_contact_sheet
 
+        require_places(report, html)
         mapping, bundle_kind = _label_classes(classes, bundle)
         with progress_bar("checking", quiet) as progress:
             checked = check_dataset(
@@ -109,14 +115,15 @@ def check(
 
 
 def _label_classes(
-    classes: str | None, bundle: Path | None
+    classes: str | None, bundle: str | None
 ) -> tuple[LabelMapping | None, str | None]:
     from dim_monai.data.checks.settings import classes_of_bundle, parse_classes
+    from dim_monai.predict.bundles import path_of
 
     if classes is not None and bundle is not None:
         raise ConfigError("label classes given twice", do="pass --classes or --bundle, not both")
     if bundle is not None:
-        return classes_of_bundle(bundle)
+        return classes_of_bundle(path_of(bundle))
     return (None if classes is None else parse_classes(classes)), None
 
 

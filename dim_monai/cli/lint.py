@@ -20,7 +20,12 @@ from dim_monai.errors import DataError
 
 
 def lint(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder of a bundle.")],
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE", help="Folder of a bundle, or the name of one that comes with this."
+        ),
+    ],
     config: Annotated[
         list[Path] | None,
         typer.Option(
@@ -44,8 +49,9 @@ def lint(
     """
     with plain_failures(quiet=quiet, traceback=traceback):
         from dim_monai.lint import lint_bundle
+        from dim_monai.predict.bundles import path_of
 
-        linted = lint_bundle(bundle, config or ())
+        linted = lint_bundle(path_of(bundle), config or ())
         write_json(linted.as_dict(), report, as_json)
         if not as_json:
             for fault in linted.faults:

@@ -19,6 +19,7 @@ from dim_monai.cli.shared import (
     Traceback,
     plain_failures,
     progress_bar,
+    require_places,
     write_json,
 )
 
@@ -113,6 +114,7 @@ def predict(
         from dim_monai.predict.segmenter import Settings
         from dim_monai.predict.session import Request, Session
 
+        require_places(report)
         settings = Settings(model, tuple(overlay or ()), device, tta, keep_all_components)
         session = Session(
             Request(
@@ -138,7 +140,7 @@ def predict(
             _print_table(session)
         if failed := kind_of_failure(session.outcomes):
             if not session.outcomes:
-                typer.echo("DataError: nothing to segment", err=True)
+                typer.echo(f"DataError: nothing to segment: {given}", err=True)
             raise typer.Exit(EXIT_CODES[failed])
         if any(outcome.error is not None for outcome in session.outcomes):
             raise typer.Exit(PARTIAL)

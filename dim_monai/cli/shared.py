@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dim_monai.errors import CheckpointError, ConfigError, DataError, DimError, NumericError
-from dim_monai.files import atomic_write
+from dim_monai.files import atomic_write, require_writable
 
 EXIT_CODES: dict[type[DimError], int] = {
     ConfigError: 2,
@@ -61,6 +61,12 @@ def plain_failures(*, quiet: bool, traceback: bool) -> Iterator[None]:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         kinds = (code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
         raise typer.Exit(next(kinds, 1)) from None
+    except Exception as error:
+        if traceback or isinstance(error, (typer.Exit, typer.Abort)):
+            raise
+        # Only the kind: what it says may quote the header of a file.
+        typer.echo(f"unexpected {type(error).__name__}; --traceback shows where", err=True)
+        raise typer.Exit(1) from None
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
@@ -73,6 +79,18 @@ def progress_bar(what: str, quiet: bool) -> Iterator[ProgressHook]:
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(what)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def require_places(*files: Path | None) -> None:
+    """Refuse, before work starts, files of options that could not be written at its end.
+
+    Raises:
+        DataError: the folder of one is missing or cannot be written.
+    """
+    for file in filter(None, files):
+        if not file.absolute().parent.is_dir():
+            raise DataError("no such folder", file=file.absolute().parent, do="make it first")
+        require_writable(file.absolute().parent)
 
 
 def write_json(document: Mapping[str, Any], report: Path | None, as_json: bool) -> None:

@@ -67,8 +67,17 @@ class WholeNiftiWriter(NibabelWriter):
     """MONAI's NIfTI writer, which writes a file whole or not at all.
 
     The file is written under a hidden name in the same folder and renamed: a process that is
-    killed leaves no half mask under the name of a case.
+    killed leaves no half mask under the name of a case. A volume of one slice stays a volume, of
+    which MONAI's writer would make a picture that is not on the grid of its image.
     """
+
+    def set_data_array(
+        self, data_array: NdarrayOrTensor, channel_dim: int | None = 0, **kwargs: Any
+    ) -> None:
+        """Take the mask, (1, X, Y, Z) with the channel where ``channel_dim`` says."""
+        kwargs["squeeze_end_dims"] = False
+        super().set_data_array(data_array, channel_dim, **kwargs)
+        self.data_obj = self.data_obj[..., 0]  # the channel, which is last now
 
     def write(self, filename: Any, verbose: bool = False, **kwargs: Any) -> None:
         """Write the current image to ``filename`` (.nii or .nii.gz)."""

@@ -25,26 +25,33 @@ def find_bundle(given: str) -> Path:
     Raises:
         ConfigError: there is no such bundle, or it has no inference.
     """
-    path = Path(given).expanduser().absolute()
-    if path.is_dir():
-        if not (path / METADATA).is_file():
-            raise ConfigError("the folder is no bundle", file=path, expected=f"{METADATA} in it")
-    else:
-        named = [folder / given for folder in SHIPPED if given in shipped_bundles()]
-        found = [folder for folder in named if (folder / METADATA).is_file()]
-        if not found:
-            names = shipped_bundles()
-            close = get_close_matches(Path(given).name, names, n=1)
-            raise ConfigError(
-                "no such bundle",
-                got=given,
-                expected=f"the folder of a bundle, or one of {', '.join(names) or 'none'}",
-                do=f"did you mean {close[0]}?" if close else None,
-            )
-        path = found[0]
+    path = path_of(given)
+    if not path.is_dir():
+        names = shipped_bundles()
+        close = get_close_matches(Path(given).name, names, n=1)
+        raise ConfigError(
+            "no such bundle",
+            got=given,
+            expected=f"the folder of a bundle, or one of {', '.join(names) or 'none'}",
+            do=f"did you mean {close[0]}?" if close else None,
+        )
+    if not (path / METADATA).is_file():
+        raise ConfigError("the folder is no bundle", file=path, expected=f"{METADATA} in it")
     if not (path / CONFIG).is_file():
         raise ConfigError("the bundle has no inference", file=path, expected=f"{CONFIG} in it")
     return path
+
+
+def path_of(given: str) -> Path:
+    """Return the absolute path that is meant: of the bundle of that name where there is no other.
+
+    Args:
+        given: a path; or the name of a bundle that comes with the package.
+    """
+    path = Path(given).expanduser().absolute()
+    if path.exists() or given not in shipped_bundles():
+        return path
+    return next(folder / given for folder in SHIPPED if (folder / given / METADATA).is_file())
 
 
 def shipped_bundles() -> list[str]:

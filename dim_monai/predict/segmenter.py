@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
@@ -24,9 +24,10 @@ from monai.transforms import AsDiscreted, Compose, LoadImaged, SaveImaged
 from monai.transforms.utils import reset_ops_id
 from torch import Tensor, nn
 
+from dim_monai.bundle import usable_device
 from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.weights import load_model, pretrained_note
-from dim_monai.errors import ConfigError, DimError, NumericError
+from dim_monai.errors import ConfigError, DataError, DimError, NumericError
 from dim_monai.inference import MostLikelyClassd
 from dim_monai.predict.bundles import CONFIG
 from dim_monai.predict.cases import Case
@@ -149,9 +150,18 @@ class Segmenter:
             return Prediction(dict(self.to_mask(item)), probabilities)
 
     def write_mask(self, item: Mapping[str, Any]) -> None:
-        """Write the mask of a case as the bundle does, whole or not at all."""
-        with _plain_errors():
-            self.save(dict(item))
+        """Write the mask of a case as the bundle does, whole or not at all.
+
+        Raises:
+            DataError: it cannot be written; why, MONAI keeps in the text of its own error alone.
+        """
+        try:
+            with _plain_errors():
+                self.save(dict(item))
+        except RuntimeError as error:
+            raise DataError(
+                "mask cannot be written", do="is there room on the disk? --traceback tells more"
+            ) from error
 
 
 def open_bundle(bundle: Path, given: Path, out: Path, settings: Settings) -> Segmenter:
@@ -227,14 +237,14 @@ def _workflow(
             raise ConfigError(
                 "not an inference of this package", file=bundle / CONFIG, got=f"no {name}"
             )
-    loads = [n for n, t in enumerate(parser["preprocessing#transforms"]) if _loads(t)]
+    loads = list(_loaders(parser, "preprocessing#transforms"))
     if len(loads) != 1:
         raise ConfigError("preprocessing does not load one image", file=bundle / CONFIG)
-    overrides: dict[str, Any] = {f"preprocessing#transforms#{loads[0]}#reader": reader}
+    overrides: dict[str, Any] = {f"{loads[0]}#reader": reader}
     if settings.model_file is not None:
         overrides["model_file"] = str(settings.model_file)
     if settings.device is not None:
-        overrides["device"] = _usable(settings.device)
+        overrides["device"] = usable_device(settings.device)
     if settings.flips:
         overrides[FLIPS] = True
     if settings.keep_all_components:
@@ -243,24 +253,22 @@ def _workflow(
     return workflow
 
 
-def _loads(transform: Any) -> bool:
-    return str(transform.get("_target_")).rpartition(".")[2] == LoadImaged.__name__
+def _loaders(parser: ConfigParser, id_: str) -> Iterator[str]:
+    """Yield the ids of the transforms that load an image: below ``id_``, or where it refers to."""
+    value = parser.get(id_)
+    if isinstance(value, str):
+        for referred in ReferenceResolver.match_refs_pattern(value):
+            yield from _loaders(parser, referred)
+    elif isinstance(value, list):
+        for place in range(len(value)):
+            yield from _loaders(parser, f"{id_}#{place}")
+    elif isinstance(value, dict) and _target(value) == LoadImaged.__name__:
+        yield id_
 
 
-def _usable(device: str) -> torch.device:
-    """Return the device, which exists: what PyTorch says comes late and is long.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found)
-    except Exception as error:  # each backend has errors of its own
-        raise ConfigError(
-            "no such device", got=device, do="name one that PyTorch sees, such as cpu or cuda:0"
-        ) from error
-    return found
+def _target(component: Mapping[str, Any]) -> str:
+    """Return the name of the class, whatever module it is taken from."""
+    return str(component.get("_target_")).rpartition(".")[2]
 
 
 def _place(transforms: Sequence[object], *kinds: type) -> int:

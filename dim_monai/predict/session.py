@@ -11,6 +11,7 @@ from typing import Any
 
 from dim_monai.data.prepare.publish import sha256_of
 from dim_monai.errors import ConfigError
+from dim_monai.files import require_writable
 from dim_monai.predict.bundles import find_bundle
 from dim_monai.predict.cases import Found, find_cases, root_of
 from dim_monai.predict.dicom_seg import SegmentationMaker
@@ -60,7 +61,7 @@ class Session:
         CheckpointError: no usable weights.
         ConfigError: no such bundle, a setting that cannot be used, or an output folder that is the
             input folder.
-        DataError: there is nothing at the input path.
+        DataError: there is nothing at the input path, or the output folder cannot be written.
     """
 
     def __init__(self, request: Request) -> None:
@@ -70,6 +71,7 @@ class Session:
         with quiet_headers():
             root = root_of(request.given)
             _require_apart(root, request.out)
+            require_writable(request.out)
             bundle = find_bundle(request.bundle)
             self.segmenter: Segmenter = open_bundle(bundle, root, request.out, request.settings)
             self._model_sha256 = sha256_of([self.segmenter.model_file])

@@ -126,6 +126,19 @@ def test_monai_saves_a_mask_in_its_place_in_the_tree(tmp_path) -> None:
     np.testing.assert_allclose(image.affine, AFFINE)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 1), (2, 1, 1), (1, 1, 1), (1, 3, 4)])
+def test_a_volume_of_one_slice_stays_a_volume(tmp_path, shape) -> None:
+    made = WholeNiftiWriter(output_dtype=np.uint8)
+    array = torch.arange(np.prod(shape), dtype=torch.uint8).view(1, *shape)
+    made.set_data_array(array, channel_dim=0)
+    made.set_metadata({"affine": torch.from_numpy(AFFINE)}, resample=False)
+    made.write(tmp_path / "x.nii.gz")
+    written = nib.load(tmp_path / "x.nii.gz")
+    assert written.shape == shape
+    np.testing.assert_array_equal(np.asarray(written.dataobj), array[0].numpy())
+    np.testing.assert_allclose(written.affine, AFFINE)
+
+
 def writer(source: Path) -> WholeNiftiWriter:
     made = WholeNiftiWriter(output_dtype=np.uint8)
     image = mask(source)

@@ -9,12 +9,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from monai.bundle import ConfigParser
 
 from dim_monai.lint import lint_bundle
 from dim_monai.predict.rules import SeriesRules
 from tests.bundles.examples import PROSTATE, copy_bundle, last_terms, start
 from tests.docs.pages import DOCS, first_cells, named_blocks
+from tests.predict.scans import run
 
 OVERLAYS = named_blocks(DOCS / "how-to" / "new-organ.md")
 NOT_IN_TWO_STEPS = ("share_", "scale_")  # measured every fifty
@@ -93,6 +95,18 @@ def test_an_overlay_is_all_that_a_new_organ_needs(
     assert [nib.load(mask).shape for mask in masks] == [(40, 40, 4)] * 4
     assert list(segmenting.parser["structures"]) == [organ]
     assert SeriesRules.from_config(segmenting.parser["series"]).modality
+
+    small = tmp_path / "small.yaml"
+    small.write_text(yaml.safe_dump(PROSTATE.network))
+    overlays = [
+        word for file in (bundle / "configs" / overlay, small) for word in ("--overlay", file)
+    ]
+    words = ["--bundle", bundle, *overlays, "--model", places["model_file"]]
+    result = run(dataset / "images", tmp_path / "predicted", *words)
+    assert result.exit_code == 0, result.stderr
+    for mask in masks:
+        predicted = nib.load(tmp_path / "predicted" / mask.name)
+        assert np.array_equal(np.asarray(predicted.dataobj), np.asarray(nib.load(mask).dataobj))
 
 
 @pytest.mark.filterwarnings("ignore:NvImgCodec")  # MONAI asks for it at every loader

@@ -137,6 +137,32 @@ def test_a_bad_case_is_told_and_the_others_go_on(prostate: SimpleNamespace, tmp_
     assert set(tree(out)) == {"a_seg.nii.gz", "c_seg.nii.gz"}
 
 
+def test_masks_that_could_not_be_written_are_refused_before_any_is_made(
+    prostate: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nifti(tmp_path / "in" / "a.nii.gz")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(segmenter, "open_bundle", None)
+    result = run(tmp_path / "in", tmp_path / "file" / "out", *prostate.words)
+    assert result.exit_code == EXIT_CODES[DataError]
+    assert f"folder cannot be written: {tmp_path / 'file' / 'out'}" in result.stderr
+
+
+def test_a_disk_that_is_full_is_told_of_the_case(
+    prostate: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MONAI's SaveImage keeps the writer's error as text alone."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_nifti(tmp_path / "in" / "a.nii.gz")
+    monkeypatch.setattr(nib, "save", full)
+    result = run(tmp_path / "in", tmp_path / "out", *prostate.words)
+    assert "FAIL  a.nii.gz: mask cannot be written" in result.stderr
+    assert result.exit_code == EXIT_CODES[DataError]
+
+
 def test_a_run_without_a_mask_ends_with_the_kind_of_its_error(
     prostate: SimpleNamespace, tmp_path: Path
 ) -> None:
