@@ -127,7 +127,7 @@ def metrics() -> str:
             ),
         ),
         "## `metrics_paper.csv`",
-        "Written with `--paper_protocol true`, one line per slice.",
+        "Written with `--paper_protocol True`, one line per slice.",
         _columns(_paper_columns(), _paper_meanings()),
         PAPER_RULE,
     )

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TypeVar
 
+from monai.bundle import ConfigParser
+
+from dim_monai.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -30,3 +34,15 @@ def nearest_self(kind: type[T]) -> T | None:
         if isinstance(owner, kind):
             return owner
     return None
+
+
+def running_parser() -> ConfigParser:
+    """Return the parser of the config that is being evaluated.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    parser = nearest_self(ConfigParser)
+    if parser is None:
+        raise ConfigError("no config is being evaluated", do="call it from a config")
+    return parser

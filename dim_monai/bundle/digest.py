@@ -10,8 +10,7 @@ from typing import Any
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-from dim_monai.bundle.callers import nearest_self
-from dim_monai.errors import ConfigError
+from dim_monai.bundle.callers import running_parser
 
 OF_A_START = (
     "cache_dir",
@@ -41,7 +40,7 @@ def config_digest(without: Iterable[str] = OF_A_START) -> str:
     Raises:
         ConfigError: no config is being evaluated.
     """
-    parser = _evaluated()
+    parser = running_parser()
     tracking: dict[str, Any] = DEFAULT_MLFLOW_SETTINGS
     left_out = {*without, ConfigParser.meta_key, *tracking["configs"]}
     config = {key: value for key, value in parser.get().items() if key not in left_out}
@@ -60,7 +59,7 @@ def section_digest(*ids: str) -> str:
     Raises:
         ConfigError: no config is being evaluated.
     """
-    parser = _evaluated()
+    parser = running_parser()
     found: dict[str, Any] = {}
     waiting = list(ids)
     while waiting:
@@ -75,13 +74,6 @@ def digest_of(config: Mapping[str, Any]) -> str:
     """Return the SHA-256 of settings, whatever their order; those `WITHOUT_EFFECT` do not count."""
     text = json.dumps(_with_effect(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _evaluated() -> ConfigParser:
-    parser = nearest_self(ConfigParser)
-    if parser is None:
-        raise ConfigError("no config is being evaluated", do="call it from a config")
-    return parser
 
 
 def _with_effect(config: Any) -> Any:

@@ -20,7 +20,7 @@ from monai.bundle import (
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY, MERGE_KEY
 from monai.utils import ensure_tuple
 
-from dim_monai.bundle.callers import frames, nearest_self
+from dim_monai.bundle.callers import frames, nearest_self, running_parser
 from dim_monai.bundle.place import METADATA, bundle_root
 from dim_monai.errors import ConfigError
 
@@ -59,12 +59,7 @@ def check_overrides(ignore: Iterable[str] = ()) -> None:
         ConfigError: some settings are unknown (each is named, with the closest known one), config
             files are in the wrong order, or no config is being evaluated.
     """
-    parser = nearest_self(ConfigParser)
-    if parser is None:
-        raise ConfigError(
-            "no config is being evaluated",
-            do="call it from the initialize section of a config",
-        )
+    parser = running_parser()
     config = {k: v for k, v in parser.get().items() if k != ConfigParser.meta_key}
     configs = Path(_own_folder(parser), METADATA.parent).resolve()
     elsewhere = _sections(_config_files(configs))

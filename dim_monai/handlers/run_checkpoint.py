@@ -134,7 +134,7 @@ class RunCheckpoint:
                     "there is no interrupted run to resume",
                     file=self.checkpoints.folder,
                     expected="a checkpoint that verifies",
-                    do="leave out --resume true, or give the --output_dir of the interrupted run",
+                    do="leave out --resume True, or give the --output_dir of the interrupted run",
                 )
             return None
         self._require_same(state)
@@ -151,7 +151,7 @@ class RunCheckpoint:
                 got=f"another {', '.join(other)}",
                 expected="the same as now",
                 do="repeat its settings and data, give a new --output_dir, or begin anew with "
-                "--resume false, which removes it",
+                "--resume False, which removes it",
             )
 
     def _after_epoch(self, engine: SemiSupervisedTrainer) -> None:

@@ -152,7 +152,7 @@ def test_a_training_goes_on_from_the_weights_of_another(
     weights = torch.load(tmp_path / "first" / "model.pt", weights_only=True)
     start_from = str(tmp_path / "first" / "model.pt")
     # No step is large enough to leave them.
-    settings = {**example.tiny, "learning_rate": 0.0, "start_from": start_from}
+    settings = {**example.tiny, "learning_rate": 1e-12, "start_from": start_from}
     second = train(bundle, dataset, tmp_path / "second", **settings)
     for network in (get(second, "network"), get(second, "teacher").network):
         state = network.state_dict()

@@ -263,7 +263,7 @@ def interrupt(folder: Path, **options: Any) -> None:
 def test_another_run_in_the_folder_is_refused_and_stays(tmp_path: Path) -> None:
     interrupt(tmp_path, identity={"config": "a", "data": "b"})
     other = training(tmp_path, identity={"config": "a", "data": "c"})[0]
-    with pytest.raises(CheckpointError, match=r"another data;.*--resume false"):
+    with pytest.raises(CheckpointError, match=r"another data;.*--resume False"):
         other.run()
     assert other.state.iteration == 0
     training(tmp_path, identity={"config": "a", "data": "b"}, resume=True)[0].run()
