@@ -72,11 +72,14 @@ class WholeNiftiWriter(NibabelWriter):
     """
 
     def set_data_array(
-        self, data_array: NdarrayOrTensor, channel_dim: int | None = 0, **kwargs: Any
+        self,
+        data_array: NdarrayOrTensor,
+        channel_dim: int | None = 0,
+        squeeze_end_dims: bool = True,
+        **kwargs: Any,
     ) -> None:
-        """Take the mask, (1, X, Y, Z) with the channel where ``channel_dim`` says."""
-        kwargs["squeeze_end_dims"] = False
-        super().set_data_array(data_array, channel_dim, **kwargs)
+        """Take the mask, (1, X, Y, Z); whatever is asked, its channel alone is squeezed."""
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)
         self.data_obj = self.data_obj[..., 0]  # the channel, which is last now
 
     def write(self, filename: Any, verbose: bool = False, **kwargs: Any) -> None:
