@@ -23,6 +23,12 @@ logger = logging.getLogger(__name__)
 MASK_NAMES = (*series.MASK_SUFFIXES, "_mask")
 """A photograph whose name ends with one of these (before the suffix) is a mask, not a case."""
 
+UNREAD_SUFFIXES = (
+    *(".bmp", ".gif", ".webp", ".jpe", ".jfif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".tga"),
+    *(".heic", ".heif", ".avif", ".dng", ".cr2", ".nef", ".dcm"),
+)
+"""How a photograph is named that is in no format read here; some cameras write DICOM."""
+
 Loaded = tuple[NDArray[Any], NDArray[np.float64]]
 """Pixels or voxels, and the affine, float64 (4, 4), from their index to RAS mm or to pixels."""
 
@@ -37,6 +43,8 @@ class Kind:
         labels: what its label is, in words, for messages.
         unit: of distances: "mm" or "px".
         mask_suffix: what the file name of a predicted mask ends with.
+        unread: what the file name of an image ends with, in lower case, whose format is not read.
+        convert_to: the format that such an image is best converted to.
         find: the cases at or below a folder, sorted; a path that is itself one case is returned.
             Raises DataError where there is none.
         is_label: whether a file, by its name, can hold a label.
@@ -50,6 +58,8 @@ class Kind:
     labels: str
     unit: str
     mask_suffix: str
+    unread: tuple[str, ...]
+    convert_to: str
     find: Callable[[Path], list[Path]]
     is_label: Callable[[Path], bool]
     case_name: Callable[[str | os.PathLike[str]], str]
@@ -77,17 +87,22 @@ def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
             got="another kind of file" if root.exists() else "nothing at this path",
             expected=f"a photograph ({', '.join(photograph.SUFFIXES)}) or a folder",
         )
-    found = [path for path in series.files_below(root) if photograph.is_photograph(path)]
+    files = list(series.files_below(root))
+    found = [path for path in files if photograph.is_photograph(path)]
     cases = [path for path in found if not _is_mask(path)]
     if masks := len(found) - len(cases):
         names = ", ".join(MASK_NAMES)
         logger.info("%s: %d images named as masks are no cases (%s)", root, masks, names)
     if not cases:
+        unread = [path for path in files if path.name.lower().endswith(UNREAD_SUFFIXES)]
         raise DataError(
             "no case found",
             file=root,
+            got=series.in_other_formats(unread),
             expected=f"photographs ({', '.join(photograph.SUFFIXES)})",
-            do=f"check the path; files ending with {', '.join(MASK_NAMES)} are masks",
+            do="convert them to PNG"
+            if unread
+            else f"check the path; files ending with {', '.join(MASK_NAMES)} are masks",
         )
     return sorted(cases)
 
@@ -133,6 +148,8 @@ VOLUME = Kind(
     labels="a NIfTI file (.nii.gz, .nii)",
     unit="mm",
     mask_suffix=".nii.gz",
+    unread=series.UNREAD_SUFFIXES,
+    convert_to="NIfTI",
     find=series.find_cases,
     is_label=series.is_nifti,
     case_name=series.case_name,
@@ -145,6 +162,8 @@ PHOTOGRAPH = Kind(
     labels=f"a mask ({', '.join(photograph.MASK_SUFFIXES)})",
     unit="px",
     mask_suffix=".png",
+    unread=UNREAD_SUFFIXES,
+    convert_to="PNG",
     find=find_photographs,
     is_label=photograph.is_mask,
     case_name=photograph_name,

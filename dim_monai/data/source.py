@@ -11,6 +11,7 @@ from torch import nn
 
 from dim_monai.bundle import resolve_dataset_dir
 from dim_monai.data.checks import require_sound
+from dim_monai.data.checks.unused import unused_images
 from dim_monai.data.datalist import (
     DATALIST_NAME,
     Datalist,
@@ -43,7 +44,8 @@ def training_datalist(
 ) -> Datalist:
     """Return the split of the user's folder, or of the demo set where there is none.
 
-    The demo set is made under ``output_dir`` on first use and announced in one line.
+    The demo set is made under ``output_dir`` on first use and announced in one line. Images in a
+    format that is not read are warned of, unless a ``datalist.json`` says what is used.
 
     Args:
         dataset_dir: the user's folder; None for the demo set.
@@ -56,12 +58,12 @@ def training_datalist(
         folder = Path(output_dir) / DEMO_FOLDER
         logger.info("no dataset_dir: using the synthetic demo set in %s", folder)
         return load_saved_datalist(make_demo(folder, kind=kind) / DATALIST_NAME)
-    return open_datalist(
-        resolve_dataset_dir(dataset_dir),
-        seed=seed,
-        validation_fraction=validation_fraction,
-        kind=kind,
-    )
+    folder = Path(resolve_dataset_dir(dataset_dir))
+    datalist = open_datalist(folder, seed=seed, validation_fraction=validation_fraction, kind=kind)
+    if not (folder / DATALIST_NAME).is_file():
+        entries = (*datalist.labeled, *datalist.unlabeled, *datalist.validation)
+        _warn_of_unread(folder / "images", entries, kind)
+    return datalist
 
 
 def evaluation_datalist(
@@ -174,6 +176,8 @@ def require_sound_evaluation(
 def inference_cases(dataset_dir: str, *, kind: str = "volume") -> list[dict[str, str]]:
     """Return the cases of a folder, see `find_cases` and `find_photographs`.
 
+    Images in a format that is not read are warned of.
+
     Args:
         dataset_dir: the folder, or one NIfTI file or photograph.
         kind: of the cases.
@@ -190,7 +194,9 @@ def inference_cases(dataset_dir: str, *, kind: str = "volume") -> list[dict[str,
             raise DataError(
                 "two cases of one name", file=path, got=f"also {first}", do="rename one of them"
             )
-    return [{"image": str(path), "case": case_name(path)} for path in paths]
+    cases = [{"image": str(path), "case": case_name(path)} for path in paths]
+    _warn_of_unread(given, cases, kind)
+    return cases
 
 
 def require_sound_inference(
@@ -256,6 +262,11 @@ def begin_run(datalist: Datalist, output_dir: str) -> None:
     for name in RESULTS:
         (folder / name).unlink(missing_ok=True)
     save_datalist(folder / DATALIST_NAME, datalist)
+
+
+def _warn_of_unread(root: Path, entries: Sequence[Entry], kind: str) -> None:
+    for remark in unused_images(root, entries, get_kind(kind)):
+        logger.warning("%s", remark)
 
 
 def _refuse_trained_on(stated: Datalist, trained: Datalist, saved: Path) -> None:

@@ -27,6 +27,13 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MASK_SUFFIXES = ("_seg", "_label", "_lab")
 """A NIfTI file whose name ends with one of these (before .nii or .nii.gz) is a mask, not a case."""
 
+UNREAD_SUFFIXES = (
+    *(".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".img.gz"),
+    *(".mgz", ".mgh", ".mnc", ".gipl", ".nii.bz2"),
+)
+"""How a file of a volume is named that is in no format read here. Pictures are none of them: they
+are often previews of the volumes beside them."""
+
 _MASKS = ", ".join(MASK_SUFFIXES)
 _UID_TAIL = 8
 
@@ -165,6 +172,7 @@ def find_cases(root: str | os.PathLike[str]) -> list[Path]:
             do="for DICOM give the folder of the series",
         )
     cases: list[Path] = []
+    unread: list[Path] = []
     masks = 0
     for folder in _folders(root):
         files = _files(folder)
@@ -172,6 +180,7 @@ def find_cases(root: str | os.PathLike[str]) -> list[Path]:
         found = [path for path in volumes if not _is_mask(path)]
         masks += len(volumes) - len(found)
         cases += found
+        unread += [path for path in files if path.name.lower().endswith(UNREAD_SUFFIXES)]
         if any(_is_image(path) for path in files):
             cases.append(folder)
     if masks:
@@ -180,10 +189,18 @@ def find_cases(root: str | os.PathLike[str]) -> list[Path]:
         raise DataError(
             "no case found",
             file=root,
+            got=in_other_formats(unread),
             expected="NIfTI files (.nii, .nii.gz) or DICOM series folders",
-            do=f"check the path; files ending with {_MASKS} are masks",
+            do="convert them to NIfTI"
+            if unread
+            else f"check the path; files ending with {_MASKS} are masks",
         )
     return sorted(cases)
+
+
+def in_other_formats(paths: Sequence[Path]) -> str | None:
+    """Returns in words how many images are in formats that are not read; None without any."""
+    return f"{len(paths)} in other formats, the first {paths[0].name}" if paths else None
 
 
 def files_below(root: Path) -> Iterator[Path]:

@@ -29,10 +29,11 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 def add_case(root: Path, case: str, labelled: bool, affine: np.ndarray | None = None) -> None:
     affine = np.diag([0.5, 0.5, 3.0, 1.0]) if affine is None else affine
-    image = np.arange(60, dtype=np.int16).reshape(5, 4, 3)
+    first = sum(case.encode())  # no two cases are equal images
+    image = np.arange(first, first + 60, dtype=np.int16).reshape(5, 4, 3)
     save(root / "images" / f"{case}.nii.gz", image, affine)
     if labelled:
-        save(root / "labels" / f"{case}.nii.gz", (image > 30).astype(np.uint8), affine)
+        save(root / "labels" / f"{case}.nii.gz", (image > first + 30).astype(np.uint8), affine)
 
 
 @pytest.fixture
@@ -217,3 +218,27 @@ def test_an_unreadable_photograph_stops_the_segmentation_before_it_begins(tmp_pa
     with pytest.raises(DataError, match="nothing was segmented") as caught:
         source.require_sound_inference(cases, model, network, kind="photograph")
     assert all(name in str(caught.value) for name in ("grey.png", "half.png"))
+
+
+def test_images_in_a_format_that_is_not_read_are_warned_of(
+    root: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("site/d.mha", "site/e.mha", "site/notes.txt", "a.mha"):  # a is converted
+        (root / "images" / name).parent.mkdir(exist_ok=True)
+        (root / "images" / name).touch()
+
+    def warnings() -> list[str]:
+        told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        caplog.clear()
+        return told
+
+    source.training_datalist(str(root), str(out), 0, 0.2)
+    (line,) = warnings()
+    for words in (f"{root}/images/site", "2 files, the first d.mha", "convert them to NIfTI"):
+        assert words in line
+    source.inference_cases(str(root / "images"))
+    assert warnings() == [line]
+    source.inference_cases(str(root / "images" / "a.nii.gz"))
+    state(root, labeled=[entry(root, "a")])  # says itself what is used
+    source.training_datalist(str(root), str(out), 0, 0.2)
+    assert warnings() == []

@@ -46,9 +46,9 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> None:
 def root(tmp_path: Path) -> Path:
     """A sound data set: a (NIfTI) and c (DICOM) labelled, b unlabelled."""
     root = tmp_path / "set"
-    for case in "ab":
-        save(root / "images" / f"{case}.nii.gz", ramp())
-    write_series(root / "images" / "c", ramp(), AFFINE, seed_uid="c")
+    for brighter, case in enumerate("ab"):  # no two are equal images
+        save(root / "images" / f"{case}.nii.gz", ramp() + brighter)
+    write_series(root / "images" / "c", ramp() + 2, AFFINE, seed_uid="c")
     for case in "ac":
         save(root / "labels" / f"{case}.nii.gz", gland())
     return root

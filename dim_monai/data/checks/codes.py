@@ -19,6 +19,7 @@ CODES: dict[str, str] = {
     "D008": "label without image",
     "D009": "file differs from its hash",
     "D010": "file without a hash, though others have one",
+    "D011": "equal images on both sides of a split",
     # images
     "D101": "image cannot be read",
     "D102": "DICOM series cannot be used",
@@ -37,4 +38,6 @@ CODES: dict[str, str] = {
     "R002": "labels that no case uses",
     "R003": "label touches the border of its image",
     "R004": "no data list: checked as for inference",
+    "R005": "images in a format that is not read",
+    "R006": "equal images under several names",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dim_monai.data.checks.case import CaseFacts
 from dim_monai.data.checks.classes import absent_classes
+from dim_monai.data.checks.equal import equal_images
 from dim_monai.data.checks.faults import Fault
 from dim_monai.data.checks.gate import Progress, inspect_all
 from dim_monai.data.checks.hashes import missing_hashes
@@ -50,7 +51,7 @@ def check_dataset(
     lists = read_lists(Path(os.path.abspath(path)), known)
     entries = [entry for entry, _ in lists.cases]
     found = [*lists.found, *missing_hashes(entries)]
-    cases, samples = [], []
+    read, samples = [], []
     inspected = inspect_all(
         lists.cases,
         mapping,
@@ -59,12 +60,14 @@ def check_dataset(
         progress=progress,
         threads=threads,
     )
-    for case in inspected:
+    for entry, case in zip(entries, inspected, strict=True):
         found += case.found
-        cases += [case.facts] if case.facts is not None else []
+        read += [(entry, case.facts)] if case.facts is not None else []
         samples += [case.sample] if case.sample is not None else []
+    cases = [facts for _, facts in read]
     found += [*absent_classes(cases, mapping), *_orientations(cases)]
-    found += unused_labels(entries, known)
+    found += equal_images(read, known)
+    found += unused_labels(entries, known, {f.file or "" for f in found if f.code == "D008"})
     return Checked(
         path=os.path.abspath(path),
         kind=kind,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from dim_monai.data.checks.faults import Fault, no_labelled_case
 from dim_monai.data.datalist_json import Entry, make_entry
 from dim_monai.data.kinds import Kind
+from dim_monai.data.prepare.plain import without_image
 from dim_monai.errors import DataError
 
 
@@ -36,16 +36,8 @@ def pair_folders(root: Path, kind: Kind) -> tuple[Mapping[str, list[Entry]], lis
             found.append(Fault("D002", what, str(path), expected=kind.labels))
     for name, path in labels.items():
         if name not in images:
-            close = difflib.get_close_matches(name, images, n=1)
-            found.append(
-                Fault(
-                    "D008",
-                    "label without image",
-                    str(path),
-                    expected=f"images/{name}: {kind.files}",
-                    do=f"the closest image is {images[close[0]]}" if close else None,
-                )
-            )
+            missing = without_image(path, name, root / "images", images, kind)
+            found.append(Fault.of("D008", missing, str(path)))
     lists: dict[str, list[Entry]] = {"labeled": [], "unlabeled": []}
     for name, path in sorted(images.items()):
         given = {"label": str(labels[name])} if name in labels else {}

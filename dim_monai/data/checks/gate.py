@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dim_monai.data.checks.case import CaseFacts, Inspected, inspect_case
 from dim_monai.data.checks.classes import absent_classes
+from dim_monai.data.checks.equal import equal_images
 from dim_monai.data.checks.faults import Fault, no_labelled_case
 from dim_monai.data.checks.hashes import missing_hashes
 from dim_monai.data.checks.known import KnownCases
@@ -139,5 +140,7 @@ def _check(
         told[place] = case.facts
         if case.facts is not None and not found:
             known.note(keys[place], case.facts)
-    read = [facts for facts in told if facts is not None]
-    return [*faults, *absent_classes(read, mapping)], read
+    read = [(entry, facts) for (entry, _), facts in zip(cases, told, strict=True) if facts]
+    faults += equal_images(read, get_kind(kind), remarks=False)
+    facts_read = [facts for _, facts in read]
+    return [*faults, *absent_classes(facts_read, mapping)], facts_read

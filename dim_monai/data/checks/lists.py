@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dim_monai.data.checks.entries import parse_entries
 from dim_monai.data.checks.faults import Fault
 from dim_monai.data.checks.folders import pair_folders
+from dim_monai.data.checks.unused import unused_images
 from dim_monai.data.datalist import (
     DATALIST_NAME,
     LISTS,
@@ -60,9 +61,12 @@ def read_lists(path: Path, kind: Kind) -> Lists:
     if path.is_file() and path.suffix.lower() == ".json":
         return _lists(lambda: load_saved_datalist(path), lambda: parse_entries(path), path)
     if (path / "images").is_dir():
-        return _lists(
+        lists = _lists(
             lambda: open_datalist(path, kind=kind.name), lambda: pair_folders(path, kind), path
         )
+        entries = [entry for entry, _ in lists.cases]
+        unused = unused_images(path / "images", entries, kind)
+        return replace(lists, found=(*lists.found, *unused))
     cases = tuple((_entry(case, path), "unlabeled") for case in kind.find(path))
     remark = Fault(
         "R004",
@@ -71,7 +75,8 @@ def read_lists(path: Path, kind: Kind) -> Lists:
         expected=f"for a training, {DATALIST_NAME} or the folders images and labels",
         do="dim-monai prepare writes a data list",
     )
-    return Lists(cases, "the cases of a folder", found=(remark,))
+    unused = unused_images(path, [entry for entry, _ in cases], kind)
+    return Lists(cases, "the cases of a folder", found=(remark, *unused))
 
 
 Parsed = tuple[Mapping[str, list[Entry]], list[Fault]]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dim_monai.data.kinds import Kind
+from dim_monai.data.unread import unread_image
 from dim_monai.errors import DataError
 
 
@@ -41,8 +42,33 @@ def match_plain(
     found = _by_name((path for path in labels if kind.is_label(path)), label_dir, kind)
     for name, path in found.items():
         if name not in named:
-            raise _without_image(path, name, image_dir, named, kind)
+            raise without_image(path, name, image_dir, named, kind)
     return {name: (path, found.get(name)) for name, path in sorted(named.items())}
+
+
+def without_image(
+    label: Path, name: str, image_dir: Path, images: Mapping[str, Path], kind: Kind
+) -> DataError:
+    """Return the error of a label that has no image; it names the one that was probably meant.
+
+    Args:
+        label: its file.
+        name: of its case in the layout, ``[domain/]case``.
+        image_dir: the folder of the images.
+        images: those that are read, by name.
+        kind: what the images are.
+    """
+    place = image_dir / name
+    unread = unread_image(place.parent, place.name, kind)
+    close = difflib.get_close_matches(name, images, n=1)
+    do = f"the closest image is {images[close[0]]}" if close else None
+    return DataError(
+        "label without image",
+        file=label,
+        got=None if unread is None else f"{unread}, whose format is not read",
+        expected=f"{kind.files} as {image_dir.name}/{name}",
+        do=do if unread is None else f"convert it to {kind.convert_to}",
+    )
 
 
 def _by_name(paths: Iterable[Path], tree: Path, kind: Kind) -> dict[str, Path]:
@@ -55,15 +81,3 @@ def _by_name(paths: Iterable[Path], tree: Path, kind: Kind) -> dict[str, Path]:
                 "two files for one case", file=path, got=f"also {first}", do="rename one of them"
             )
     return named
-
-
-def _without_image(
-    label: Path, name: str, image_dir: Path, images: dict[str, Path], kind: Kind
-) -> DataError:
-    close = difflib.get_close_matches(name, images, n=1)
-    return DataError(
-        "label without image",
-        file=label,
-        expected=f"{kind.files} as {image_dir.name}/{name}",
-        do=f"the closest image is {images[close[0]]}" if close else None,
-    )

@@ -18,8 +18,8 @@ AFFINE[:3, 3] = (-20.0, 11.0, 40.0)
 SIZE = (12, 10)  # width, height of a photograph
 
 
-def ramp() -> np.ndarray:
-    return np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+def ramp(first: int = 0) -> np.ndarray:
+    return np.arange(first, first + np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
 
 
 def gland() -> np.ndarray:
@@ -37,18 +37,18 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> None:
 
 def volumes(root: Path) -> Path:
     """Labelled: a (NIfTI) and c (DICOM). Unlabelled: b."""
-    for case in "ab":
-        save(root / "images" / f"{case}.nii.gz", ramp())
-    write_series(root / "images" / "c", ramp(), AFFINE, seed_uid="c")
+    for first, case in enumerate("ab"):
+        save(root / "images" / f"{case}.nii.gz", ramp(first))
+    write_series(root / "images" / "c", ramp(2), AFFINE, seed_uid="c")
     for case in "ac":
         save(root / "labels" / f"{case}.nii.gz", gland())
     return root
 
 
-def photograph() -> np.ndarray:
+def photograph(first: int = 0) -> np.ndarray:
     """Rows x columns x 3, no two pixels equal."""
-    count = SIZE[0] * SIZE[1]
-    return np.stack([np.arange(count, dtype=np.uint8)] * 3, axis=-1).reshape(SIZE[1], SIZE[0], 3)
+    grey = np.arange(first, first + SIZE[0] * SIZE[1], dtype=np.uint8)
+    return np.stack([grey] * 3, axis=-1).reshape(SIZE[1], SIZE[0], 3)
 
 
 def disc() -> np.ndarray:
@@ -66,8 +66,8 @@ def save_picture(path: Path, pixels: np.ndarray) -> None:
 
 def photographs(root: Path) -> Path:
     """Labelled: a. Unlabelled: b."""
-    for case in "ab":
-        save_picture(root / "images" / f"{case}.png", photograph())
+    for first, case in enumerate("ab"):
+        save_picture(root / "images" / f"{case}.png", photograph(first))
     save_picture(root / "labels" / "a.png", disc())
     return root
 

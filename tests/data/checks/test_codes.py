@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.data.checks.sets import (
     disc,
     entry,
     gland,
+    photograph,
     photographs,
     ramp,
     save,
@@ -35,6 +37,20 @@ DISC = LabelMapping({"background": [0], "rim": [1], "cup": [2]})
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "data-checks.md"
 
 Spoil = Callable[[Path], object]
+
+
+def copy(root: Path, old: str, new: str) -> None:
+    (root / new).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(root / old, root / new)
+
+
+def touch(*names: str) -> Spoil:
+    def spoil(root: Path) -> None:
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+
+    return spoil
 
 
 def truncate(path: Path) -> None:
@@ -157,6 +173,16 @@ VOLUMES: list[tuple[str, Spoil, str | None, list[str]]] = [
         ["image differs from its hash", "as when the data list was written"],
     ),
     ("D010", label_without_hash, "labels/a.nii.gz", ["label_sha256"]),
+    (
+        "D011",
+        lambda root: (
+            copy(root, "images/a.nii.gz", "images/b.nii.gz"),
+            copy(root, "labels/a.nii.gz", "labels/b.nii.gz"),
+            state(root, labeled=[entry("a")], validation=[entry("b")]),
+        ),
+        "images/b.nii.gz",
+        ["images/a.nii.gz (labeled) and ", "images/b.nii.gz (validation)"],
+    ),
     ("D101", lambda root: truncate(root / "images" / "b.nii.gz"), "images/b.nii.gz", []),
     (
         "D102",
@@ -187,6 +213,18 @@ VOLUMES: list[tuple[str, Spoil, str | None, list[str]]] = [
         ["got 2, the first b.nii.gz"],
     ),
     ("R004", without_lists, "", ["checked as for inference"]),
+    (
+        "R005",
+        touch("images/site/d.mha", "images/site/e.MHA", "images/site/notes.txt"),
+        "images/site",
+        ["got 2 files, the first d.mha", "convert them to NIfTI"],
+    ),
+    (
+        "R006",
+        lambda root: copy(root, "images/a.nii.gz", "images/d.nii.gz"),
+        "images/d.nii.gz",
+        ["images/a.nii.gz (labeled) and ", "images/d.nii.gz (unlabeled)"],
+    ),
 ]
 
 PHOTOGRAPHS: list[tuple[str, Spoil, str | None, list[str]]] = [
@@ -212,6 +250,18 @@ PHOTOGRAPHS: list[tuple[str, Spoil, str | None, list[str]]] = [
     ),
     ("D101", lambda root: truncate(root / "images" / "b.png"), "images/b.png", []),
     ("R003", labelled_photograph(at_the_border()), "labels/a.png", []),
+    (
+        "R005",
+        touch("images/d.bmp", "images/d.txt"),
+        "images",
+        ["got 1 file, the first d.bmp", "convert them to PNG"],
+    ),
+    (
+        "R006",
+        lambda root: save_picture(root / "images" / "d.tif", photograph()),
+        "images/d.tif",
+        ["images/a.png (labeled) and ", "images/d.tif (unlabeled)"],
+    ),
 ]
 CASES = [
     *(("volume", PROSTATE, volumes, *case) for case in VOLUMES),
