@@ -410,6 +410,6 @@ def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
     # Besides the budget: in each thread a case, its copy and the content of its file.
     assert nothing < 30
     assert half < 50 + 30
-    # This memory is measured at all: 105 MB are held. Some of it the allocator may have had from the
-    # case before: its image, its copy and the content of its file, and what a thread keeps.
+    # This memory is measured at all: 105 MB are held. Some of it the allocator may have had from
+    # the case before: its image, its copy and the content of its file, and what a thread keeps.
     assert 105 - 10 < all_held < 105 + 30
