@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,9 +135,9 @@ def _divergences() -> Iterator[tuple[str, Variant]]:
         for estimator in ("closed_form", "variational"):
             of_f = {"divergence": name, **order, "divergence_estimator": estimator}
             title = f"{name.replace('_', ' ')}, {estimator.replace('_', ' ')}"
-            yield f"{name}_{estimator}", Variant(title, settings={**_HALF, **of_f})
+            yield f"{name}_{estimator}", Variant(title, settings=of_f)
     for compare in ("prediction", "features", "proportion"):
-        compared = {**_HALF, "divergence_compare": compare}
+        compared = {"divergence_compare": compare}
         yield f"compare_{compare}", Variant(f"compares {compare}", settings=compared)
 
 
@@ -145,21 +145,20 @@ def _climbs() -> Iterator[tuple[str, Variant]]:
     stay = {"labels": [*_MIXED, "f_divergence"], "images": ["f_divergence"], "all": []}
     titles = ("labelled images", "labelled and unlabelled images", "f-divergence, too")
     for (name, terms), title in zip(stay.items(), titles, strict=True):
-        settings = {**_HALF, "not_perturbed": terms}
+        settings = {"not_perturbed": terms}
         yield f"climb_{name}", Variant(f"climbs in {title}", settings=settings)
     for start in (0.0, 0.6, 0.8):
-        since = {**_HALF, "sharpness_start": start}
-        yield f"start_{start}", Variant(f"SAM from {start}", settings=since)
+        yield f"start_{start}", Variant(f"SAM from {start}", settings={"sharpness_start": start})
     for rule, (title, radii) in _RADII.items():
         for rho in radii:
-            radius = {**_HALF, "sharpness_rule": rule, "rho": rho}
+            radius = {"sharpness_rule": rule, "rho": rho}
             yield f"{rule}_{rho}", Variant(f"{title}, rho {rho}", settings=radius)
 
 
 def _always() -> Iterator[tuple[str, Variant]]:
     """Each rule in every step, on all terms that have a target."""
     for rule, (title, rho) in _RULES.items():
-        settings = {**_HALF, "sharpness_rule": rule, "rho": rho, "sharpness_start": 0.0}
+        settings = {"sharpness_rule": rule, "rho": rho, "sharpness_start": 0.0}
         # It has one pass, in which every term is perturbed.
         aside: list[str] = [] if rule == "msam" else ["f_divergence"]
         full = {**settings, "not_perturbed": aside}
@@ -168,7 +167,13 @@ def _always() -> Iterator[tuple[str, Variant]]:
 
 def _halves() -> Iterator[tuple[str, Variant]]:
     for method, title in ABLATION.items():
-        yield f"{HALF}{method}", Variant(f"{title}, 2000 steps", method, _HALF)
+        yield f"{HALF}{method}", Variant(f"{title}, 2000 steps", method)
+
+
+def _halved(variants: Iterator[tuple[str, Variant]]) -> dict[str, Variant]:
+    return {
+        name: replace(variant, settings={**_HALF, **variant.settings}) for name, variant in variants
+    }
 
 
 def _defaults() -> Iterator[tuple[str, Variant]]:
@@ -185,8 +190,9 @@ def _shares() -> Iterator[tuple[str, Variant]]:
         yield f"share_{share}", Variant(f"DiM, {share:.0%} of the unlabelled", share=share)
 
 
-_OF_F, _OF_CLIMB, _OF_RULE = dict(_divergences()), dict(_climbs()), dict(_always())
-_OF_HALF, _OF_DEFAULT, _OF_SHARE = dict(_halves()), dict(_defaults()), dict(_shares())
+_OF_HALF, _OF_F = _halved(_halves()), _halved(_divergences())
+_OF_CLIMB, _OF_RULE = _halved(_climbs()), _halved(_always())
+_OF_DEFAULT, _OF_SHARE = dict(_defaults()), dict(_shares())
 VARIANTS = {
     **{name: Variant(title, method=name) for name, title in ABLATION.items()},
     **_OF_HALF,
