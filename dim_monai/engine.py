@@ -300,13 +300,24 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.passes = [
             places for _, places in sorted(groups.items(), key=lambda group: group[0][0])
         ]
-        logits: dict[int, Tensor] = {}
-        for places in self.passes:
-            images = [views[place].image for place in places]
-            output = self.inferer(torch.cat(images), self.network)
-            split = torch.split(output, [len(image) for image in images])
-            logits |= dict(zip(places, split, strict=True))
-        return [logits[place] for place in range(len(views))]
+        outputs = [
+            self.inferer(torch.cat([views[place].image for place in places]), self.network)
+            for places in self.passes
+        ]
+        return self.by_view(views, outputs)
+
+    def by_view(self, views: list[View], outputs: list[Tensor]) -> list[Tensor]:
+        """Deal out to the views what each of the `passes` of the last evaluation gave.
+
+        Args:
+            views: of that evaluation.
+            outputs: of each pass, its images joined along the first axis.
+        """
+        found: dict[int, Tensor] = {}
+        for places, output in zip(self.passes, outputs, strict=True):
+            split = torch.split(output, [len(views[place].image) for place in places])
+            found |= dict(zip(places, split, strict=True))
+        return [found[place] for place in range(len(views))]
 
     def _group(self, place: int, view: View) -> tuple[int, int | str]:
         """Return what a view has in common with those that go through the student with it.

@@ -88,9 +88,10 @@ def require_places(*files: Path | None) -> None:
         DataError: the folder of one is missing or cannot be written.
     """
     for file in filter(None, files):
-        if not file.absolute().parent.is_dir():
-            raise DataError("no such folder", file=file.absolute().parent, do="make it first")
-        require_writable(file.absolute().parent)
+        folder = file.absolute().parent
+        if not folder.is_dir():
+            raise DataError("no such folder", file=folder, do="make it first")
+        require_writable(folder)
 
 
 def write_json(document: Mapping[str, Any], report: Path | None, as_json: bool) -> None:

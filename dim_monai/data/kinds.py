@@ -95,15 +95,8 @@ def find_photographs(root: str | os.PathLike[str]) -> list[Path]:
         logger.info("%s: %d images named as masks are no cases (%s)", root, masks, names)
     if not cases:
         unread = [path for path in files if path.name.lower().endswith(UNREAD_SUFFIXES)]
-        raise DataError(
-            "no case found",
-            file=root,
-            got=series.in_other_formats(unread),
-            expected=f"photographs ({', '.join(photograph.SUFFIXES)})",
-            do="convert them to PNG"
-            if unread
-            else f"check the path; files ending with {', '.join(MASK_NAMES)} are masks",
-        )
+        expected = f"photographs ({', '.join(photograph.SUFFIXES)})"
+        raise series.no_case_found(root, unread, expected, "PNG", MASK_NAMES)
     return sorted(cases)
 
 

@@ -34,7 +34,6 @@ UNREAD_SUFFIXES = (
 """How a file of a volume is named that is in no format read here. Pictures are none of them: they
 are often previews of the volumes beside them."""
 
-_MASKS = ", ".join(MASK_SUFFIXES)
 _UID_TAIL = 8
 
 
@@ -184,23 +183,32 @@ def find_cases(root: str | os.PathLike[str]) -> list[Path]:
         if any(_is_image(path) for path in files):
             cases.append(folder)
     if masks:
-        logger.info("%s: %d NIfTI files named as masks are no cases (%s)", root, masks, _MASKS)
+        names = ", ".join(MASK_SUFFIXES)
+        logger.info("%s: %d NIfTI files named as masks are no cases (%s)", root, masks, names)
     if not cases:
-        raise DataError(
-            "no case found",
-            file=root,
-            got=in_other_formats(unread),
-            expected="NIfTI files (.nii, .nii.gz) or DICOM series folders",
-            do="convert them to NIfTI"
-            if unread
-            else f"check the path; files ending with {_MASKS} are masks",
-        )
+        expected = "NIfTI files (.nii, .nii.gz) or DICOM series folders"
+        raise no_case_found(root, unread, expected, "NIfTI", MASK_SUFFIXES)
     return sorted(cases)
 
 
-def in_other_formats(paths: Sequence[Path]) -> str | None:
-    """Returns in words how many images are in formats that are not read; None without any."""
-    return f"{len(paths)} in other formats, the first {paths[0].name}" if paths else None
+def no_case_found(
+    root: Path, unread: Sequence[Path], expected: str, convert_to: str, masks: Sequence[str]
+) -> DataError:
+    """Returns the error of a folder without a case.
+
+    Args:
+        root: the folder.
+        unread: images in it whose format is not read.
+        expected: what would be a case, in words.
+        convert_to: the format that `unread` is best converted to.
+        masks: what the name of a file that is no case ends with.
+    """
+    if unread:
+        got = f"{len(unread)} in other formats, the first {unread[0].name}"
+        do = f"convert them to {convert_to}"
+    else:
+        got, do = None, f"check the path; files ending with {', '.join(masks)} are masks"
+    return DataError("no case found", file=root, got=got, expected=expected, do=do)
 
 
 def files_below(root: Path) -> Iterator[Path]:

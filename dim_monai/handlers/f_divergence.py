@@ -222,14 +222,9 @@ class FDivergence:
         """Return the captured features of each view, from the forward passes just made."""
         if self._engine is None:
             raise RuntimeError("attach FDivergence before it is asked for features")
-        passes = self._engine.passes
-        captured = self._captured[-len(passes) :]
+        captured = self._captured[-len(self._engine.passes) :]
         self._forget()
-        found: dict[int, Tensor] = {}
-        for places, values in zip(passes, captured, strict=True):
-            sizes = [len(views[place].image) for place in places]
-            found |= dict(zip(places, torch.split(values, sizes), strict=True))
-        return [found[place] for place in range(len(views))]
+        return self._engine.by_view(views, captured)
 
     def _capture(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         if torch.is_grad_enabled() and module.training:
