@@ -330,10 +330,11 @@ def test_ranks_begin_at_different_cases(
 def test_processes_share_a_folder(tmp_path: Path, folder: Path) -> None:
     entries = write_cases(tmp_path / "set", SHAPES * 10)
     expected = items(dataset(entries))
-    context = torch.multiprocessing.get_context("fork")
-    with context.Pool(3) as pool:
-        found = pool.starmap(_sum_of_items, [(entries, folder)] * 6)
-    assert found == [_sum(expected)] * 6
+    # As ranks are: a fork of this process would have its threads' locks, but not its threads.
+    context = torch.multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        found = pool.starmap(_sum_of_items, [(entries, folder)] * 4)
+    assert found == [_sum(expected)] * 4
     assert len(files(folder)) == len(entries)  # and no temporary ones
     assert same(items(dataset(entries, folder)), expected)
 
@@ -394,7 +395,7 @@ def measure(budget, count):
     return (max(peak, anonymous()) - start) / 1e6
 
 measure(0, 1)
-print(measure(int(sys.argv[2]), 100))
+print(measure(int(sys.argv[2]), 200))
 """
 
 
@@ -406,10 +407,11 @@ def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
         command = [sys.executable, "-c", MEASURED, str(tmp_path / f"cache_{budget}"), str(budget)]
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    nothing, half, all_held = map(measured, (0, 50, 150))  # MB
-    # Besides the budget: in each thread a case, its copy and the content of its file.
-    assert nothing < 30
-    assert half < 50 + 30
-    # This memory is measured at all: 105 MB are held. Some of it the allocator may have had from
-    # the case before: its image, its copy and the content of its file, and what a thread keeps.
-    assert 105 - 10 < all_held < 105 + 30
+    nothing, half, all_held = map(measured, (0, 100, 300))  # MB
+    # Besides the budget: in each thread a case, its copy, the content of its file, and what the
+    # allocator keeps of those before; all held they are 210 MB.
+    beside = 50
+    assert nothing < beside
+    assert half < 100 + beside
+    # This memory is measured at all. Some of it the allocator may have had from the case before.
+    assert 210 - 10 < all_held < 210 + beside
