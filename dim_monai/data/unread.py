@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dim_monai.data.kinds import Kind
@@ -16,23 +16,42 @@ from dim_monai.data.kinds import Kind
 def unread_images(root: Path, cases: Iterable[Path], kind: Kind) -> dict[Path, list[Path]]:
     """Return the images at or below a folder whose format is not read, sorted, by their folder.
 
-    One beside a case of its name is left out: it has been converted. Hidden files and folders are
-    none. What cannot be walked is passed over, because `Kind.find` refuses it.
+    Hidden files and folders are none. What cannot be walked is passed over, because `Kind.find`
+    refuses it.
 
     Args:
         root: the folder; of one file nothing is returned.
         cases: the images that are read.
         kind: of the cases.
     """
+    return unread_among(_files(root), cases, kind)
+
+
+def unread_among(
+    files: Iterable[Path], cases: Iterable[Path], kind: Kind
+) -> dict[Path, list[Path]]:
+    """Return which of the files are images in a format that is not read, by their folder.
+
+    One beside a case of its name is left out: it has been converted.
+
+    Args:
+        files: in the order in which they are returned.
+        cases: the files that are read.
+        kind: of the cases.
+    """
     converted = {path.parent / kind.case_name(path) for path in cases}
     unread: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in files:
+        name = unread_name(path, kind)
+        if name is not None and path.parent / name not in converted:
+            unread[path.parent].append(path)
+    return dict(unread)
+
+
+def _files(root: Path) -> Iterator[Path]:
     for place, below, files in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        for path in (Path(place, name) for name in sorted(files)):
-            name = unread_name(path, kind)
-            if name is not None and path.parent / name not in converted:
-                unread[path.parent].append(path)
-    return dict(unread)
+        yield from (Path(place, name) for name in sorted(files))
 
 
 def unread_image(folder: Path, name: str, kind: Kind) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from dim_monai.data.prepare.found import Found, FoundCase, Recoded
 from dim_monai.data.prepare.layouts import Layout, detect, get_layout
 from dim_monai.data.prepare.lists import Lists, Wish, choose
 from dim_monai.data.prepare.publish import require_free, sha256_of, staged
-from dim_monai.data.prepare.tree import list_tree
+from dim_monai.data.prepare.tree import Tree, list_tree
+from dim_monai.data.unread import unread_among
 from dim_monai.errors import ConfigError, DataError
 
 Progress = Callable[[int, int], None]
@@ -111,7 +112,7 @@ def prepare(
     _refuse_shared(cases, copy)
     cases, doubles = link_duplicates(cases, _read(cases, progress))
     lists = choose(cases, wish, source=source)
-    notes = (*lists.notes, *doubles, *found.notes)
+    notes = (*lists.notes, *doubles, *found.notes, *_unread(tree, found))
     facts = _facts(known, found, wish, command)
     _write(lists, notes, facts, source, out, copy=copy)
     datalist = load_saved_datalist(out / DATALIST_NAME)
@@ -140,6 +141,20 @@ def _refuse_shared(cases: Sequence[FoundCase], copy: bool) -> None:
             file=shared[0].image,
             expected="one and nothing else, because a data list names a series by its folder",
             do="give --copy, which puts each series into a folder of its own",
+        )
+
+
+def _unread(tree: Tree, found: Found) -> Iterator[str]:
+    """Yield a note for each folder with files that look like images and are passed over."""
+    files = (tree.root / path for path in tree.paths)
+    used = [case.image for case in found.cases]
+    used += [case.label for case in found.cases if isinstance(case.label, Path)]
+    for folder, unread in unread_among(files, used, found.kind).items():
+        count = f"{len(unread)} file" + ("s" if len(unread) > 1 else "")
+        place = folder.relative_to(tree.root).as_posix()
+        yield (
+            f"{count} in {place} not used, because the format is not read (the first is "
+            f"{unread[0].name}): convert to {found.kind.convert_to}"
         )
 
 

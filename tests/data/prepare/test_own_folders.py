@@ -382,3 +382,31 @@ def test_all_unreadable_images_are_named_at_once(tmp_path) -> None:
     with pytest.raises(DataError, match=r"(?s)cannot be read:.*c0\.nii.*c2\.nii") as caught:
         prepare(tmp_path, tmp_path / "out")
     assert "c1.nii" not in str(caught.value)
+
+
+def test_files_that_are_passed_over_are_told_and_stay_in_the_data_list(tmp_path) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b"):
+        nifti(root / "images" / f"{name}.nii.gz")
+        label(root / "labels" / f"{name}.nii.gz")
+    silent = prepare(root, out).notes
+    for name in ("a.mha", "c.nrrd", "d.nrrd", ".e.nrrd", "notes.txt"):  # a has been converted
+        (root / "images" / name).write_bytes(b"")
+    told = (
+        "2 files in images not used, because the format is not read (the first is c.nrrd): "
+        "convert to NIfTI"
+    )
+    assert prepare(root, out).notes == (*silent, told)
+    assert open_datalist(out).notes == (*silent, told)
+
+
+def test_what_was_converted_is_not_told(tmp_path) -> None:
+    root = tmp_path / "in"
+    nifti(root / "a_t2.nii.gz")
+    label(root / "a_seg.nii.gz")
+    silent = prepare(root, tmp_path / "out").notes
+    for name in ("a_t2.mha", "a_seg.nrrd"):
+        (root / name).write_bytes(b"")
+    assert prepare(root, tmp_path / "out").notes == silent
+    (root / "b_t2.mha").write_bytes(b"")
+    assert len(prepare(root, tmp_path / "out").notes) == len(silent) + 1
