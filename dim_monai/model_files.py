@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
@@ -16,11 +18,14 @@ from dim_monai.errors import CheckpointError, one_line
 from dim_monai.files import atomic_write, remove
 
 TORCH, SAFETENSORS, HASHES = ".pt", ".safetensors", ".sha256"
+CLASSES = "classes"
 
 _EXPECTED = "tensors by name, as a training writes them"
 
 
-def save_model(model_file: str | Path, weights: Mapping[str, Tensor]) -> None:
+def save_model(
+    model_file: str | Path, weights: Mapping[str, Tensor], classes: Sequence[str] | None = None
+) -> None:
     """Write ``model.pt``, ``model.safetensors`` and ``model.sha256``, which ``sha256sum -c`` reads.
 
     ``model.pt`` is what MONAI Label and the model zoo expect; safetensors can be read without
@@ -40,6 +45,8 @@ def save_model(model_file: str | Path, weights: Mapping[str, Tensor]) -> None:
         model_file: either of the two files of weights, usually ``model.pt``; the names of the other
             two follow from it. Its folder must exist.
         weights: a bare state dict.
+        classes: names of the network's classes in their order, kept in the header of
+            ``model.safetensors``, see `read_classes`; None tells nothing.
 
     Raises:
         OSError: a file cannot be written.
@@ -47,10 +54,11 @@ def save_model(model_file: str | Path, weights: Mapping[str, Tensor]) -> None:
     tensors = {name: value.detach().cpu().clone() for name, value in weights.items()}
     pickled = io.BytesIO()
     torch.save(tensors, pickled)
-    plain = save_safetensors({name: value.contiguous() for name, value in tensors.items()})
+    told = None if classes is None else {CLASSES: json.dumps(list(classes))}
+    plain = save_safetensors({name: value.contiguous() for name, value in tensors.items()}, told)
     path = Path(model_file)
     torch_file = path.with_suffix(TORCH) if path.suffix == SAFETENSORS else path
-    contents = {torch_file: pickled.getvalue(), _beside(path, SAFETENSORS): plain}
+    contents = {torch_file: pickled.getvalue(), safetensors_of(path): plain}
     hashes = "".join(f"{_sha256(content)}  {file.name}\n" for file, content in contents.items())
 
     first, second = contents
@@ -98,6 +106,22 @@ def read_model(model_file: str | Path) -> dict[str, Tensor]:
             do="name the model.pt of a training with --model_file",
         )
     return weights
+
+
+def read_classes(safetensors_file: str | Path) -> tuple[str, ...] | None:
+    """Return the names of a network's classes in their order, None where the file tells none.
+
+    Args:
+        safetensors_file: as `save_model` writes it; must be readable, see `read_model`.
+    """
+    with safe_open(str(safetensors_file), framework="pt") as file:
+        told = (file.metadata() or {}).get(CLASSES)
+    return None if told is None else tuple(json.loads(told))
+
+
+def safetensors_of(model_file: str | Path) -> Path:
+    """Return the file of safetensors of a model, given either of its two files."""
+    return _beside(Path(model_file), SAFETENSORS)
 
 
 def _beside(path: Path, suffix: str) -> Path:

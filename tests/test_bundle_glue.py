@@ -338,7 +338,7 @@ def test_a_workflow_inside_of_a_run_does_not_take_the_runs_files_for_its_own(
 
 @pytest.mark.parametrize(
     ("files", "override"),
-    [(["train.yaml"], {"num_classes": 3}), (["inference.yaml"], {"seed": 5})],
+    [(["train.yaml"], {"images_dir": "."}), (["inference.yaml"], {"seed": 5})],
     ids=["train", "inference"],
 )
 def test_the_prostate_bundle_refuses_what_another_of_its_configs_reads(

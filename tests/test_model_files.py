@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from dim_monai.errors import CheckpointError
-from dim_monai.model_files import read_model, save_model
+from dim_monai.model_files import read_classes, read_model, safetensors_of, save_model
 
 NAMES = ("model.pt", "model.safetensors", "model.sha256")
 
@@ -74,6 +74,18 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
         save_model(folder / "model.pt", weights(2))
     for name in NAMES:
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_the_classes_are_kept_with_the_weights_and_change_nothing_else(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.pt"
+    save_model(plain, weights(1))
+    assert read_classes(safetensors_of(plain)) is None
+    names = ("background", "peripheral zone", "Drüse")
+    save_model(tmp_path / "model.pt", weights(1), names)
+    for file in (tmp_path / "model.pt", tmp_path / "model.safetensors"):
+        assert read_classes(safetensors_of(file)) == names
+        assert same(read_model(file), weights(1))
+    assert torch.load(tmp_path / "model.pt", weights_only=True).keys() == weights(1).keys()
 
 
 @pytest.mark.parametrize("given", ["model.pt", "model.safetensors"])

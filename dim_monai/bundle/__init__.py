@@ -8,6 +8,7 @@ from dim_monai.bundle.digest import config_digest, section_digest
 from dim_monai.bundle.failures import show_cause_last
 from dim_monai.bundle.overrides import check_overrides
 from dim_monai.bundle.place import bundle_root, resolve_dataset_dir
+from dim_monai.bundle.record import running_config
 from dim_monai.bundle.settings import check_settings
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "check_settings",
     "config_digest",
     "resolve_dataset_dir",
+    "running_config",
     "section_digest",
     "show_cause_last",
     "usable_device",

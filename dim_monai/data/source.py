@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -26,12 +28,15 @@ from dim_monai.data.kinds import get_kind
 from dim_monai.data.labels import LabelMapping
 from dim_monai.data.weights import require_model
 from dim_monai.errors import DataError
+from dim_monai.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
 DEMO_FOLDER = "data"
 RESULTS = ("metrics.csv", "metrics_paper.csv", "report.html", "run.json", "training_log.csv")
 """What a run leaves in its folder and a later one there must not be taken for."""
+CONFIG_FILE = "config.json"
+"""All settings of a run: a config file that repeats it."""
 
 
 def training_datalist(
@@ -162,7 +167,7 @@ def require_sound_evaluation(
         CheckpointError: see `require_model`.
         DataError: there is nothing to score, or a case has a fault.
     """
-    require_model(model_file, network)
+    require_model(model_file, network, labels.class_names)
     if not datalist.validation and not datalist.test:
         raise DataError(
             "nothing to evaluate",
@@ -203,16 +208,24 @@ def require_sound_inference(
     cases: Sequence[dict[str, str]],
     model_file: str,
     network: nn.Module,
+    classes: Sequence[str],
     *,
     kind: str = "volume",
 ) -> None:
     """Refuse an unusable model and every unreadable case before anything is segmented.
 
+    Args:
+        cases: what is to be segmented.
+        model_file: of the weights.
+        network: what they are for.
+        classes: what its classes are called.
+        kind: of the cases.
+
     Raises:
         CheckpointError: see `require_model`.
         DataError: with one line for every case that cannot be read.
     """
-    require_model(model_file, network)
+    require_model(model_file, network, classes)
     read = get_kind(kind).read_image
     faults = []
     for case in cases:
@@ -252,16 +265,23 @@ def refuse_test_cases(datalist: Datalist, *read: Iterable[Entry]) -> None:
             )
 
 
-def begin_run(datalist: Datalist, output_dir: str) -> None:
-    """Write the split into the folder of the run and remove the results of an earlier run there.
+def begin_run(datalist: Datalist, output_dir: str, config: Mapping[str, Any]) -> None:
+    """Write the split and the settings of a run into its folder; remove an earlier run's results.
 
     A run that is interrupted would otherwise lie beside scores that are not its own.
+
+    Args:
+        datalist: of the training.
+        output_dir: folder of the run.
+        config: see :func:`dim_monai.bundle.running_config`; becomes `CONFIG_FILE`.
     """
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for name in RESULTS:
         (folder / name).unlink(missing_ok=True)
     save_datalist(folder / DATALIST_NAME, datalist)
+    with atomic_write(folder / CONFIG_FILE, "w") as file:
+        json.dump(config, file, indent=1, default=str)
 
 
 def _warn_of_unread(root: Path, entries: Sequence[Entry], kind: str) -> None:

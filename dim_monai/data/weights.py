@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from dim_monai.bundle.place import METADATA
 from dim_monai.errors import CheckpointError
-from dim_monai.model_files import read_model
+from dim_monai.model_files import read_classes, read_model, safetensors_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,37 +51,43 @@ def pretrained_note(model_file: str, network: nn.Module) -> str | None:
     bundle = Path(model_file).absolute().parent.parent
     if not (bundle / PRETRAINED).is_file():
         return None
-    shipped, loaded = read_model(bundle / PRETRAINED), network.state_dict()
-    if shipped.keys() != loaded.keys():
-        return None
-    if not all(torch.equal(shipped[name], value.cpu()) for name, value in loaded.items()):
+    if not _are_equal(read_model(bundle / PRETRAINED), network.state_dict()):
         return None
     metadata = json.loads((bundle / METADATA).read_text(encoding="utf-8"))
     return str(metadata["pretrained"])
 
 
-def require_model(model_file: str, network: nn.Module) -> None:
+def require_model(
+    model_file: str, network: nn.Module, classes: Sequence[str] | None = None
+) -> None:
     """Refuse to go on without weights that fit ``network``; load nothing into it.
+
+    Networks of two organs may have the same shape. Which classes weights are of is told by the
+    safetensors of the same weights, beside them or as those of the bundle; where there are none, as
+    beside a ``model.pt`` that was copied alone, nothing is known and any passes.
 
     Args:
         model_file: a bare state dict, as the training writes it: ``*.pt`` or ``*.safetensors``.
         network: what the weights are for.
+        classes: what its classes are called; None where that does not matter.
 
     Raises:
         CheckpointError: the file is missing, unreadable, not the one that the hash beside it was
-            taken of, or holds anything but tensors; or their names and shapes are not those of the
-            network, and the first difference is named.
+            taken of, or holds anything but tensors; their names and shapes are not those of the
+            network, and the first difference is named; or they are of other classes.
     """
-    _read_fitting(model_file, network, "train one first, or name one with --model_file")
+    do_without = "train one first, or name one with --model_file"
+    _read_fitting(model_file, network, classes, do_without)
 
 
-def load_model(model_file: str, network: nn.Module) -> None:
-    """Load weights into the network they fit.
+def load_model(model_file: str, network: nn.Module, classes: Sequence[str] | None = None) -> None:
+    """Load weights into the network they fit; the arguments are those of `require_model`.
 
     Raises:
         CheckpointError: see `require_model`. Nothing is loaded in part.
     """
-    network.load_state_dict(_read_fitting(model_file, network, "name the model.pt of a training"))
+    do_without = "name the model.pt of a training"
+    network.load_state_dict(_read_fitting(model_file, network, classes, do_without))
 
 
 def start_from(model_file: str | None, network: nn.Module) -> None:
@@ -100,7 +107,36 @@ def start_from(model_file: str | None, network: nn.Module) -> None:
         logger.info("starting from: %s", model_file)
 
 
-def _read_fitting(model_file: str, network: nn.Module, do_without: str) -> dict[str, Tensor]:
+def _require_classes(
+    model_file: str, weights: Mapping[str, Tensor], classes: Sequence[str]
+) -> None:
+    told = _told_classes(Path(model_file).absolute(), weights)
+    if told is not None and told != tuple(classes):
+        raise CheckpointError(
+            "the model is of other classes",
+            file=model_file,
+            got=", ".join(told),
+            expected=", ".join(classes),
+            do="use the overlay it was trained with, or name another model",
+        )
+
+
+def _told_classes(path: Path, weights: Mapping[str, Tensor]) -> tuple[str, ...] | None:
+    for file in (safetensors_of(path), path.parent.parent / PRETRAINED):
+        if file.is_file() and _are_equal(read_model(file), weights):
+            return read_classes(file)
+    return None
+
+
+def _are_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(value.cpu(), other[name].cpu()) for name, value in one.items()
+    )
+
+
+def _read_fitting(
+    model_file: str, network: nn.Module, classes: Sequence[str] | None, do_without: str
+) -> dict[str, Tensor]:
     if not Path(model_file).is_file():
         raise CheckpointError("no model", file=model_file, do=do_without)
     weights = read_model(model_file)
@@ -115,4 +151,6 @@ def _read_fitting(model_file: str, network: nn.Module, do_without: str) -> dict[
                 expected=f"{name} {wanted[name]}" if name in wanted else f"no {name}",
                 do="use the overlay and the network settings it was trained with",
             )
+    if classes is not None:
+        _require_classes(model_file, weights, classes)
     return weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ class DeployBest:
         candidates: name to network.
         evaluator: evaluates every candidate.
         fallback: the candidate that is deployed without a validation.
+        classes: names of the network's classes, kept with the weights, so that they are not taken
+            for another organ's; None keeps none.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class DeployBest:
         candidates: Mapping[str, nn.Module],
         evaluator: Evaluator,
         fallback: str = "teacher",
+        classes: Sequence[str] | None = None,
     ) -> None:
         self.path = Path(path)
         self.run_file = Path(run_file)
         self.candidates = dict(candidates)
         self.evaluator = evaluator
         self.fallback = fallback
+        self.classes = classes
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self.choice: dict[str, object] = {}
         self._weights: dict[str, Tensor] = {}
@@ -133,7 +137,7 @@ class DeployBest:
             last = self.candidates[self.fallback]
             self._choose(self.fallback, last, engine.state.iteration, None)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        save_model(self.path, self._weights)
+        save_model(self.path, self._weights, self.classes)
         seconds = engine.seconds_before + engine.state.times["COMPLETED"]
         run = self.choice | {
             "steps": engine.state.iteration,

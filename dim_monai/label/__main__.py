@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from dim_monai.bundle import resolve_dataset_dir
+from dim_monai.bundle.find import find_bundle
 from dim_monai.errors import ConfigError, DimError
 from dim_monai.label import serve
 
@@ -28,7 +29,7 @@ def main() -> int:
         if not given.studies:
             raise ConfigError("no studies", do="make label STUDIES=DIR")
         studies = resolve_dataset_dir(given.studies)
-        bundle = serve.find_bundle(ROOT / "bundles", given.bundle)
+        bundle = find_bundle(given.bundle)
         serve.require_torchvision()
         serve.require_servable(bundle)
     except DimError as error:

@@ -11,9 +11,9 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from dim_monai.bundle.find import INFERENCE
 from dim_monai.data.weights import require_model
 
-CONFIG = Path("configs", "inference.yaml")
 STUDENT, TEACHER = Path("eval", "student.pt"), Path("eval", "teacher.pt")
 """Where, in a bundle, the training that MONAI Label starts leaves both networks."""
 
@@ -50,7 +50,7 @@ class StudentAndTeacher:
     def __init__(self, bundle: Path, device: str = "cpu") -> None:
         self.device = device
         parser = ConfigParser()
-        parser.read_config(bundle / CONFIG)
+        parser.read_config(bundle / INFERENCE)
         parser["bundle_root"] = str(bundle)
         self.preprocessing: Any = parser.get_parsed_content("preprocessing")
         self.inferer: Any = parser.get_parsed_content("inferer")

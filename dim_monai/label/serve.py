@@ -7,18 +7,17 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
 from monai.bundle import ConfigParser
 
-from dim_monai.bundle.place import METADATA
+from dim_monai.bundle.find import INFERENCE
 from dim_monai.data.photograph import SUFFIXES
 from dim_monai.data.weights import MODEL, PRETRAINED, require_model
 from dim_monai.dicom.series import NIFTI_SUFFIXES
 from dim_monai.errors import CheckpointError, ConfigError
-from dim_monai.model_files import read_model, save_model
+from dim_monai.model_files import read_classes, read_model, save_model
 
 logger = logging.getLogger(__name__)
 
@@ -48,30 +47,6 @@ def require_torchvision() -> None:
         ) from error
 
 
-def find_bundle(bundles: Path, name: str) -> Path:
-    """Return the folder of a bundle.
-
-    Args:
-        bundles: where the bundles of this project stand.
-        name: of one of them, or the path of another.
-
-    Raises:
-        ConfigError: there is none of that name; names the closest.
-    """
-    if (Path(name) / METADATA).is_file():
-        return Path(name).resolve()
-    names = sorted(file.parents[1].name for file in bundles.glob(f"*/{METADATA.as_posix()}"))
-    if name not in names:
-        close = get_close_matches(name, names, n=1)
-        raise ConfigError(
-            "no such bundle",
-            got=name,
-            expected=f"one of {', '.join(names)}, or the path of a bundle",
-            do=f"did you mean {close[0]}?" if close else None,
-        )
-    return bundles / name
-
-
 def require_servable(bundle: Path) -> None:
     """Make sure that the bundle has a model of its network: MONAI Label leaves out one without.
 
@@ -92,11 +67,12 @@ def require_servable(bundle: Path) -> None:
                 file=model,
                 do="train one",
             )
-        save_model(model, read_model(pretrained))
+        save_model(model, read_model(pretrained), read_classes(pretrained))
         logger.info("serving the weights that came with the bundle: %s", pretrained)
     parser = ConfigParser()
-    parser.read_config(bundle / "configs" / "inference.yaml")
-    require_model(str(model), parser.get_parsed_content("network_def"))
+    parser.read_config(bundle / INFERENCE)
+    network, classes = (parser.get_parsed_content(id_) for id_ in ("network_def", "label_classes"))
+    require_model(str(model), network, list(classes))
 
 
 def make_app(folder: Path, bundle: Path) -> Path:

@@ -25,11 +25,11 @@ from monai.transforms.utils import reset_ops_id
 from torch import Tensor, nn
 
 from dim_monai.bundle import usable_device
+from dim_monai.bundle.find import INFERENCE
 from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.weights import load_model, pretrained_note
 from dim_monai.errors import ConfigError, DataError, DimError, NumericError
 from dim_monai.inference import MostLikelyClassd
-from dim_monai.predict.bundles import CONFIG
 from dim_monai.predict.cases import Case
 from dim_monai.predict.measure import Structure, structures_from_config
 from dim_monai.predict.reader import SeriesReader
@@ -174,7 +174,7 @@ def open_bundle(bundle: Path, given: Path, out: Path, settings: Settings) -> Seg
         settings: of the user.
 
     Raises:
-        CheckpointError: the weights are missing, damaged or of another network.
+        CheckpointError: the weights are missing, damaged, of another network or other classes.
         ConfigError: the bundle or a setting is not usable.
     """
     series: dict[Path, VolumeSeries] = {}
@@ -190,15 +190,15 @@ def open_bundle(bundle: Path, given: Path, out: Path, settings: Settings) -> Seg
         post = list(parser.get_parsed_content("postprocessing").transforms)
         model_file = Path(parser.get_parsed_content("model_file"))
         kind = get_kind(parser.get("case_kind", "volume"))
-        num_classes = parser.get_parsed_content("num_classes")
-    load_model(str(model_file), network)
+        classes = list(parser.get_parsed_content("label_classes"))
+    load_model(str(model_file), network, classes)
     discrete = _place(post, AsDiscreted, MostLikelyClassd)
     save = _place(post, SaveImaged)
     return Segmenter(
         bundle=bundle,
         version=str(parser.get("_meta_#version", "unknown")),
         kind=kind,
-        structures=structures_from_config(parser.get("structures"), num_classes),
+        structures=structures_from_config(parser.get("structures"), len(classes)),
         rules=SeriesRules.from_config(parser.get("series")),
         model_file=model_file,
         pretrained=pretrained_note(str(model_file), network),
@@ -222,7 +222,7 @@ def _workflow(
         if not file.is_file():
             raise ConfigError("no such overlay", file=file)
     workflow = ConfigWorkflow(
-        config_file=[str(file) for file in (bundle / CONFIG, *settings.overlays)],
+        config_file=[str(file) for file in (bundle / INFERENCE, *settings.overlays)],
         logging_file=False,
         workflow_type="inference",
         bundle_root=str(bundle),
@@ -232,14 +232,14 @@ def _workflow(
     )
     parser = workflow.parser
     needed = ("preprocessing#transforms", "inferer", "network", "postprocessing", FLIPS, LARGEST)
-    for name in (*needed, "num_classes", "model_file"):
+    for name in (*needed, "label_classes", "model_file"):
         if name not in parser:
             raise ConfigError(
-                "not an inference of this package", file=bundle / CONFIG, got=f"no {name}"
+                "not an inference of this package", file=bundle / INFERENCE, got=f"no {name}"
             )
     loads = list(_loaders(parser, "preprocessing#transforms"))
     if len(loads) != 1:
-        raise ConfigError("preprocessing does not load one image", file=bundle / CONFIG)
+        raise ConfigError("preprocessing does not load one image", file=bundle / INFERENCE)
     overrides: dict[str, Any] = {f"{loads[0]}#reader": reader}
     if settings.model_file is not None:
         overrides["model_file"] = str(settings.model_file)

@@ -33,6 +33,7 @@ class Report:
         facts: provenance in the order of the page: data set, split sizes per domain, selection
             rule, deployed network, seed, versions, steps, duration. A value that is itself a
             mapping is shown as a list of its items.
+        settings: of the training, told at the end; a mapping as in `facts`.
         curves: name of a loss term to (step, value) pairs.
         validation: name of a validation score to (step, value) pairs.
         scores: the table of scores; every split gets a summary of its own.
@@ -44,6 +45,7 @@ class Report:
 
     title: str
     facts: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict)
     validation: Mapping[str, Curve] = field(default_factory=dict)
     scores: Sequence[ScoreRow] = ()

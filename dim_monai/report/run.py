@@ -16,9 +16,11 @@ import torch
 
 import dim_monai
 from dim_monai.data.datalist import DATALIST_NAME, Datalist, load_saved_datalist
+from dim_monai.data.source import CONFIG_FILE
 from dim_monai.metrics import ScoreRow
 from dim_monai.report.figures import Curve
 from dim_monai.report.page import Report, write_report
+from dim_monai.report.settings import told_settings
 from dim_monai.report.tables import tables
 
 T = TypeVar("T")
@@ -53,8 +55,9 @@ def write_run_report(
 ) -> None:
     """Write ``report.html`` into the output folder of a run.
 
-    What the folder holds of split, training log and choice of the network is shown; what it does
-    not hold is left out. The lists of the training and those that were scored are told apart.
+    What the folder holds of split, settings, training log and choice of the network is shown; what
+    it does not hold is left out. The lists of the training and those that were scored are told
+    apart.
 
     Args:
         output_dir: folder of the run.
@@ -83,6 +86,7 @@ def write_run_report(
     report = Report(
         title="dim_monai: training and evaluation",
         facts=facts,
+        settings=_in_words(told_settings(_read_json(output_dir / CONFIG_FILE))),
         curves=_in_words({n: curve for n, curve in log.items() if not n.startswith("share_")}),
         validation=_in_words(validation),
         scores=rows,

@@ -50,13 +50,14 @@ def test_training_that_goes_round_the_lists_stops_before_its_first_step(
 def test_no_config_but_the_evaluation_reaches_the_list_that_knows_the_test_cases(
     example: Example,
 ) -> None:
+    begun = "$source.begin_run(@datalist, @output_dir, bundle.running_config())"
     allowed = {
         "$source.refuse_test_cases(@datalist, " + ", ".join(f"@{name}" for name in READERS) + ")",
         "$@datalist.for_training()",
         "$@datalist.notes",
         "$@datalist.source",
-        "$source.begin_run(@datalist, @output_dir)",
-        "$source.begin_run(@datalist, @output_dir) if dist.get_rank() == 0 else None",
+        begun,
+        f"{begun} if dist.get_rank() == 0 else None",
     }
     configs = example.folder / "configs"
     for file in sorted({*configs.rglob("*.yaml")} - {configs / "evaluate.yaml"}):

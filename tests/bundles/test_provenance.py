@@ -31,6 +31,10 @@ def test_an_evaluation_of_another_list_or_network_says_so(
     text = text_of(out / "report.html")
     assert re.findall(BESIDE, text) == [("datalist.json", rule)]
     assert SELECTED_ON_TEST not in text
+    settings = text.partition("Settings of the training")[2]
+    assert f" max epochs {example.tiny['max_epochs']} steps per epoch " in settings
+    assert " method dim_monai.methods.MiDSS " in settings
+    assert not re.search(r"[@$%]", settings)
 
     other = small_set(tmp_path / "other", demo, labeled=1, test=1)
     lists = json.loads((other / "datalist.json").read_text())

@@ -17,6 +17,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from dim_monai.data.weights import pretrained_note, require_model
+from dim_monai.errors import CheckpointError
 from dim_monai.model_files import read_model
 from dim_monai.predict.segmenter import Settings
 from dim_monai.predict.session import Request, Session
@@ -62,7 +63,10 @@ def test_they_fit_the_network_of_the_inference_and_say_what_they_are(bundle: Pat
     parser.read_config(bundle / "configs" / "inference.yaml")
     network = parser.get_parsed_content("network_def")
     file = str(bundle / "models" / "pretrained.safetensors")
-    require_model(file, network)
+    classes = list(parser["label_classes"])
+    require_model(file, network, classes)
+    with pytest.raises(CheckpointError, match="other classes"):
+        require_model(file, network, [*classes[:-1], "spleen"])
     assert pretrained_note(file, network) is None  # it is of other weights: random ones
     network.load_state_dict(shipped_model(bundle))
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())

@@ -47,7 +47,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(tmp_path: Path, root: Path) -> Path:
     """The folder of a training on those three."""
-    source.begin_run(open_datalist(root), str(tmp_path / "out"))
+    source.begin_run(open_datalist(root), str(tmp_path / "out"), {"rho": 0.05})
     return tmp_path / "out"
 
 
@@ -149,8 +149,13 @@ def test_a_run_begins_without_the_results_of_the_last_one(root: Path, out: Path)
     results = ("metrics.csv", "report.html", "run.json", "training_log.csv")
     for name in (*results, "mine.txt"):
         (out / name).write_text("old")
-    source.begin_run(open_datalist(root), str(out))
-    assert sorted(path.name for path in out.iterdir()) == ["datalist.json", "mine.txt"]
+    source.begin_run(open_datalist(root), str(out), {"rho": 0.1})
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json",
+        "datalist.json",
+        "mine.txt",
+    ]
+    assert json.loads((out / source.CONFIG_FILE).read_text()) == {"rho": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +196,7 @@ def test_photographs_go_the_same_way_as_volumes(
     source.require_sound_training(datalist.for_training(), LABELS, kind="photograph")
     assert "cases: 2 labelled, 1 unlabelled, 1 for validation" in caplog.messages
     assert "size: 13 to 16 px the longer side, 7 px the shorter" in caplog.messages
-    source.begin_run(datalist, str(out))
+    source.begin_run(datalist, str(out), {})
     again = source.evaluation_datalist(str(root), str(out), 0, 0.2, kind="photograph")
     assert again == datalist
     network, model = nn.Conv2d(3, 2, 1), str(tmp_path / "model.pt")
@@ -199,7 +204,7 @@ def test_photographs_go_the_same_way_as_volumes(
     source.require_sound_evaluation(again, LABELS, model, network, kind="photograph")
     cases = source.inference_cases(str(root / "images"), kind="photograph")
     assert [case["case"] for case in cases] == ["eye0", "eye1", "eye2", "eye3"]
-    source.require_sound_inference(cases, model, network, kind="photograph")
+    source.require_sound_inference(cases, model, network, LABELS.class_names, kind="photograph")
 
 
 def test_photographs_of_one_name_would_be_written_to_one_mask(tmp_path: Path) -> None:
@@ -216,7 +221,7 @@ def test_an_unreadable_photograph_stops_the_segmentation_before_it_begins(tmp_pa
     (tmp_path / "half.png").write_bytes(b"half")
     cases = source.inference_cases(str(tmp_path), kind="photograph")
     with pytest.raises(DataError, match="nothing was segmented") as caught:
-        source.require_sound_inference(cases, model, network, kind="photograph")
+        source.require_sound_inference(cases, model, network, LABELS.class_names, kind="photograph")
     assert all(name in str(caught.value) for name in ("grey.png", "half.png"))
 
 

@@ -138,6 +138,30 @@ def test_every_use_of_a_model_holds_it_against_its_hash(
         use(str(tmp_path / name), network())
 
 
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_weights_of_other_classes_are_refused(tmp_path: Path, name: str) -> None:
+    model, file = network(), str(tmp_path / name)
+    save_model(file, model.state_dict(), ["background", "spleen"])
+    require_model(file, model, ["background", "spleen"])
+    require_model(file, model)
+    for others in (["background", "prostate"], ["spleen", "background"]):
+        with pytest.raises(CheckpointError, match="other classes") as caught:
+            require_model(file, model, others)
+        with pytest.raises(CheckpointError, match="other classes"):
+            load_model(file, network(), others)
+        assert "got background, spleen; " in str(caught.value)
+
+
+def test_what_the_weights_are_of_is_told_by_the_same_weights_alone(tmp_path: Path) -> None:
+    model, file = network(), str(tmp_path / "model.pt")
+    save_model(file, model.state_dict(), ["background", "spleen"])
+    (tmp_path / "model.sha256").unlink()
+    torch.save(network().state_dict(), file)  # a user puts another model in its place
+    require_model(file, model, ["background", "prostate"])
+    (tmp_path / "model.safetensors").unlink()
+    require_model(file, model, ["background", "prostate"])
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A bundle with weights that came with it."""
@@ -153,6 +177,17 @@ def test_a_trained_model_comes_before_the_bundle_s_own(bundle: Path) -> None:
     assert model_of(str(bundle)) == str(bundle / "models" / "pretrained.safetensors")
     save_model(bundle / "models" / "model.pt", network().state_dict())
     assert model_of(str(bundle)) == str(bundle / "models" / "model.pt")
+
+
+def test_the_bundle_s_own_weights_are_of_its_classes_as_model_pt_too(bundle: Path) -> None:
+    model, shipped = network(), bundle / "models" / "pretrained.safetensors"
+    load_model(str(shipped), model)
+    save_model(shipped, model.state_dict(), ["background", "prostate"])
+    alone = str(bundle / "models" / "model.pt")
+    torch.save(model.state_dict(), alone)
+    require_model(alone, model, ["background", "prostate"])
+    with pytest.raises(CheckpointError, match="other classes"):
+        require_model(alone, model, ["background", "spleen"])
 
 
 def test_a_bundle_without_weights_names_the_file_of_a_training(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from monai.bundle import ConfigParser
 
 from dim_monai.data.kinds import get_kind
 from dim_monai.errors import CheckpointError, DataError
@@ -164,6 +165,25 @@ def test_a_model_of_another_network_is_named(
     shape = f"{conv['in_channels']}, 1, 1)"
     found, wanted = (f"({classes}, {shape}" for classes in (conv["out_channels"], 5))
     assert f"got weight {found}; expected weight {wanted}" in str(error)
+
+
+def test_a_model_of_another_organ_is_named(
+    example: Example, bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    """Its network has the same shapes: only what a training noted tells them apart."""
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.yaml")
+    own = list(parser["label_classes"])
+    others = [*own[:-1], "spleen"]
+    model = tmp_path / "model.pt"
+    weights = read_model(bundle / "models" / "model.pt")
+    save_model(model, weights, own)
+    segment(example, bundle, images, tmp_path / "out", model_file=str(model))
+    save_model(model, weights, others)
+    error = refusal(example, bundle, images, tmp_path / "no", model_file=str(model))
+    assert isinstance(error, CheckpointError)
+    assert "of other classes" in str(error)
+    assert f"got {', '.join(others)}; expected {', '.join(own)}" in str(error)
 
 
 def test_a_model_that_differs_from_its_hash_is_named(

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dim_monai.data.kinds import get_kind
+from dim_monai.model_files import read_classes
 from dim_monai.report.run import read_training_log
 from dim_monai.report.scores import read_scores_csv
 from tests.bundles.examples import (
@@ -45,7 +46,10 @@ def trained(example: Example, tmp_path_factory: pytest.TempPathFactory) -> Simpl
         workflow = start(bundle, "train.yaml", **settings)
         workflow.run()
         workflow.finalize()
-    return SimpleNamespace(bundle=bundle, dataset=dataset, before=before, log=log.text)
+    classes = tuple(workflow.parser["label_classes"])
+    return SimpleNamespace(
+        bundle=bundle, dataset=dataset, before=before, log=log.text, classes=classes
+    )
 
 
 class Log(logging.Handler):
@@ -87,7 +91,14 @@ def test_results_go_to_eval_and_weights_to_models(trained: SimpleNamespace) -> N
     assert {name: after[name] for name in trained.before} == trained.before
     new = sorted(after.keys() - trained.before.keys())
     results = ["cache/checks.json", "cache/hashes.json"]  # no images: they fit into memory
-    results += ["datalist.json", "metrics.csv", "report.html", "run.json", "student.pt"]
+    results += [
+        "config.json",
+        "datalist.json",
+        "metrics.csv",
+        "report.html",
+        "run.json",
+        "student.pt",
+    ]
     results += ["teacher.pt", "training_log.csv"]
     assert [name for name in new if "tensorboard" not in name] == [
         *(f"eval/{name}" for name in results),
@@ -104,10 +115,19 @@ def test_the_log_says_what_is_seen_and_where_the_network_lies(trained: SimpleNam
 def test_the_network_is_a_bare_state_dict_of_finite_weights(trained: SimpleNamespace) -> None:
     weights = torch.load(trained.bundle / "models" / "model.pt", weights_only=True)
     plain = load_file(trained.bundle / "models" / "model.safetensors")
+    assert read_classes(trained.bundle / "models" / "model.safetensors") == trained.classes
     assert weights.keys() == plain.keys()
     assert all(torch.equal(weights[name], plain[name]) for name in weights)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_its_config_trains_the_same_network_again(trained: SimpleNamespace, tmp_path: Path) -> None:
+    shutil.copy(trained.bundle / "eval" / "config.json", tmp_path)  # it may stand anywhere
+    places = {"output_dir": str(tmp_path), "model_file": str(tmp_path / "model.pt")}
+    start(trained.bundle, str(tmp_path / "config.json"), **places).run()
+    first = trained.bundle / "models" / "model.pt"
+    assert (tmp_path / "model.pt").read_bytes() == first.read_bytes()
 
 
 def test_every_validation_case_is_scored_once(example: Example, trained: SimpleNamespace) -> None:

@@ -30,16 +30,6 @@ def bundle(tmp_path: Path) -> Path:
     return copy_bundle(tmp_path / "dim_prostate", PROSTATE)
 
 
-def test_a_bundle_is_found_by_name_or_path(bundle: Path) -> None:
-    assert serve.find_bundle(BUNDLES, "dim_fundus") == BUNDLES / "dim_fundus"
-    assert serve.find_bundle(BUNDLES, str(bundle)) == bundle
-
-
-def test_a_misspelt_bundle_names_the_closest() -> None:
-    with pytest.raises(ConfigError, match="did you mean dim_prostate"):
-        serve.find_bundle(BUNDLES, "dim_prostrate")
-
-
 def test_a_bundle_without_any_weights_is_said(bundle: Path) -> None:
     with pytest.raises(CheckpointError, match="train one") as caught:
         serve.require_servable(bundle)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from dim_monai.bundle import find
+from dim_monai.bundle.find import find_bundle, shipped_bundles
 from dim_monai.errors import ConfigError
-from dim_monai.predict import bundles
-from dim_monai.predict.bundles import find_bundle, shipped_bundles
 from tests.predict.scans import write_nifti
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def test_a_folder_and_a_name_lead_to_the_same_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_any_bundle_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundles, "SHIPPED", (tmp_path,))
+    monkeypatch.setattr(find, "SHIPPED", (tmp_path,))
     assert shipped_bundles() == []
     with pytest.raises(ConfigError, match="one of none"):
         find_bundle("dim_prostate")

@@ -8,7 +8,7 @@ from pathlib import Path
 from dim_monai.bundle.place import METADATA
 from dim_monai.errors import ConfigError
 
-CONFIG = Path("configs", "inference.yaml")
+INFERENCE = Path("configs", "inference.yaml")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = (_PACKAGE / "bundles", _PACKAGE.parent / "bundles")
@@ -37,8 +37,8 @@ def find_bundle(given: str) -> Path:
         )
     if not (path / METADATA).is_file():
         raise ConfigError("the folder is no bundle", file=path, expected=f"{METADATA} in it")
-    if not (path / CONFIG).is_file():
-        raise ConfigError("the bundle has no inference", file=path, expected=f"{CONFIG} in it")
+    if not (path / INFERENCE).is_file():
+        raise ConfigError("the bundle has no inference", file=path, expected=f"{INFERENCE} in it")
     return path
 
 
