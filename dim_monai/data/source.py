@@ -13,6 +13,7 @@ from torch import nn
 
 from dim_monai.bundle import resolve_dataset_dir
 from dim_monai.data.checks import require_sound
+from dim_monai.data.checks.ends import hidden_ends
 from dim_monai.data.checks.unused import unused_images
 from dim_monai.data.datalist import (
     DATALIST_NAME,
@@ -149,6 +150,8 @@ def require_sound_training(
         logger.info("size: %s px the longer side, %s px the shorter", longest, shortest)
     if not data.unlabeled:
         logger.warning("no unlabelled case: this training is supervised")
+    for remark in hidden_ends(facts):
+        logger.warning("%s", remark)
     if not data.validation:
         logger.warning("no validation case: nothing is selected, the last network is deployed")
 

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dim_monai.data.checks.faults import Fault
-from dim_monai.data.checks.grids import check_spacing, compare_grids, compare_pixels, grid_of
+from dim_monai.data.checks.grids import (
+    check_spacing,
+    compare_grids,
+    compare_pixels,
+    grid_of,
+    stored_axes,
+)
 from dim_monai.data.checks.hashes import check_hash
 from dim_monai.data.checks.labels import check_label, read_classes
 from dim_monai.data.checks.sample import Labels, Sample, sample_photograph, sample_volume
@@ -42,6 +48,8 @@ class CaseFacts:
         intensity: `INTENSITY_PERCENTILES` of the image.
         volumes: volume of each class but the background, ml, or its area, px; None without a label
             or where its label cannot be read.
+        empty_slices: slices along head in which the label shows the background alone; None where
+            `volumes` is, and for a photograph.
         checksum: of the values of the image; equal images have the same, and few others do.
     """
 
@@ -53,6 +61,7 @@ class CaseFacts:
     orientation: str = ""
     intensity: tuple[float, ...] = ()
     volumes: Mapping[str, float] | None = None
+    empty_slices: int | None = None
     checksum: int = 0
 
 
@@ -78,6 +87,7 @@ class _Opened:
     image: Loaded | None = None
     labels: Labels | None = None
     volumes: dict[str, float] | None = None
+    empty_slices: int | None = None
     found: list[Fault] = field(default_factory=list)
 
 
@@ -104,7 +114,7 @@ def inspect_case(
         fits = not any(fault.code == "D202" for fault in opened.found)
         draw = sample_photograph if kind.unit == "px" else sample_volume
         sample = draw(entry, opened.image, opened.labels if fits else None)
-    facts = replace(facts, volumes=opened.volumes)
+    facts = replace(facts, volumes=opened.volumes, empty_slices=opened.empty_slices)
     return Inspected(tuple(opened.found), facts, sample)
 
 
@@ -163,6 +173,10 @@ def _inspect_label(
     size = abs(float(np.linalg.det(affine[:3, :3]))) / (1 if kind.unit == "px" else 1000)
     counts = zip(content.names[1:], content.counts[1:], strict=True)
     opened.volumes = {name: float(count) * size for name, count in counts}
+    if kind.unit == "mm":
+        head = int(stored_axes(affine)[2])
+        shown = np.moveaxis(content.classes, head, 0).reshape(content.classes.shape[head], -1)
+        opened.empty_slices = int((~shown.any(axis=1)).sum())
 
 
 def _compare(image: Loaded, label: Loaded, entry: Entry, kind: Kind) -> Iterator[Fault]:

@@ -40,4 +40,5 @@ CODES: dict[str, str] = {
     "R004": "no data list: checked as for inference",
     "R005": "images in a format that is not read",
     "R006": "equal images under several names",
+    "R007": "labels that hardly show a slice without the structure",
 }

@@ -37,10 +37,15 @@ def grid_of(
     """
     if kind.unit == "px":
         return shape[:2], (), ""
-    axes = np.argsort(io_orientation(affine)[:, 0])
+    axes = stored_axes(affine)
     edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
     spacing_mm = tuple(float(edges_mm[axis]) for axis in axes)
     return tuple(shape[axis] for axis in axes), spacing_mm, "".join(aff2axcodes(affine))
+
+
+def stored_axes(affine: Affine) -> NDArray[np.intp]:
+    """Return which stored axis of a volume is the one along right, along front and along head."""
+    return np.argsort(io_orientation(affine)[:, 0])
 
 
 def check_spacing(spacing_mm: tuple[float, ...], file: str) -> Iterator[Fault]:

@@ -90,6 +90,7 @@ class Checked:
             "orientation": case.orientation,
             "intensity": _named(case.intensity),
             f"volumes_{self.volume_unit}": None if case.volumes is None else dict(case.volumes),
+            "empty_slices": case.empty_slices,
         }
 
 

@@ -103,6 +103,14 @@ def labelled_photograph(mask: np.ndarray) -> Spoil:
     return lambda root: save_picture(root / "labels" / "a.png", mask)
 
 
+def throughout(root: Path) -> None:
+    """Let both labels show the structure in every slice."""
+    for case in "ac":
+        label_of = np.zeros(SHAPE, np.uint8)
+        label_of[3, 3] = 1
+        save(root / "labels" / f"{case}.nii.gz", label_of)
+
+
 def lost_cup() -> np.ndarray:
     mask = disc()
     mask[8, 1:3] = 2
@@ -225,6 +233,7 @@ VOLUMES: list[tuple[str, Spoil, str | None, list[str]]] = [
         "images/d.nii.gz",
         ["images/a.nii.gz (labeled) and ", "images/d.nii.gz (unlabeled)"],
     ),
+    ("R007", throughout, None, ["0 of 10 slices", "goes on beyond the structure at both ends"]),
 ]
 
 PHOTOGRAPHS: list[tuple[str, Spoil, str | None, list[str]]] = [

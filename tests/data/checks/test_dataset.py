@@ -66,6 +66,7 @@ def schema(unit: str) -> dict[str, object]:
         "orientation": {"type": "string"},
         "intensity": NUMBERS,
         f"volumes_{unit}": {"anyOf": [NUMBERS, {"type": "null"}]},
+        "empty_slices": {"type": ["integer", "null"]},
     }
     properties = {
         "schema": {"const": 1},
