@@ -27,13 +27,15 @@ def hidden_ends(cases: Sequence[CaseFacts]) -> Iterator[Fault]:
         for case in cases
         if case.split == "labeled" and case.empty_slices is not None
     ]
-    empty, slices = (sum(column) for column in zip(*counted, strict=True)) if counted else (0, 0)
-    if empty < FEWEST_EMPTY * slices:
+    if not counted:
+        return
+    empty, slices = map(sum, zip(*counted, strict=True))
+    if empty / slices < FEWEST_EMPTY:
         yield Fault(
             "R007",
             "labels hardly show a slice without the structure",
             None,
-            got=f"{empty} of {slices} slices of the labelled volumes are all background",
+            got=f"all background in {empty} of {slices} slices of the labelled volumes",
             do="label a volume, too, that goes on beyond the structure at both ends: from these a "
             "network does not learn where it ends",
         )
