@@ -9,8 +9,8 @@ from dim_monai.data.checks.faults import Fault
 
 FEWEST_EMPTY = 0.1
 """Share of empty slices below which is remarked. With 0 to 3 of them in one or two labelled volumes
-of the prostate 0.52 to 0.87 of the foreground of pseudo-labels (MiDSS, DiM) was right, with 5 to 17
-of them 0.74 to 0.98 (``pseudo_precision`` in ``benchmarks/results/evidence_diagnosis.csv``)."""
+of the prostate 0.52 to 0.90 of the foreground of pseudo-labels was right, with 5 to 17 of them 0.74
+to 0.98 (``docs/method.md``)."""
 
 
 def hidden_ends(cases: Sequence[CaseFacts]) -> Iterator[Fault]:
