@@ -1,4 +1,4 @@
-"""What all tests share: one thread each, and the way to the real images."""
+"""What all tests share: one thread each, inputs drawn once and for all, the way to real images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+# The same inputs in every run, however slow the machine: a change is judged by what it changes. For
+# others, `--hypothesis-profile default`.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)

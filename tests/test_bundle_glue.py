@@ -228,7 +228,7 @@ def test_a_mistyped_override_names_itself_and_the_closest(
     assert message in refusal(bundle, **{setting: 1})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(name=st.from_regex(r"zz[a-z]{1,8}", fullmatch=True))
 def test_no_unknown_name_passes_on_any_level(
     name: str, tmp_path_factory: pytest.TempPathFactory
@@ -238,7 +238,7 @@ def test_no_unknown_name_passes_on_any_level(
         assert f"unknown setting '{setting.replace('#', '::')}'" in refusal(bundle, **{setting: 1})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(name=st.from_regex(r"zz[a-z]{1,8}", fullmatch=True))
 def test_a_name_that_the_config_refers_to_passes(
     name: str, tmp_path_factory: pytest.TempPathFactory

@@ -54,19 +54,19 @@ SWITCHES = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name=st.sampled_from(COUNTS), value=st.integers(-5, 5) | st.integers())
 def test_a_count_is_at_least_one(name: str, value: int) -> None:
     assert (refusal({name: value}) == "") == (value >= 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name=st.sampled_from(("seed", "checkpoint_interval")), value=st.integers())
 def test_a_seed_or_interval_may_be_zero(name: str, value: int) -> None:
     assert (refusal({name: value}) == "") == (value >= 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     name=st.sampled_from((*POSITIVE, *FROM_ZERO, *SHARES)),
     value=st.floats() | st.floats(-1, 2) | st.integers(-2, 2),
@@ -189,7 +189,7 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
     return unet(axes, strides, size)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(config=networks())
 def test_a_size_is_refused_exactly_where_the_network_does_not_fit(config: dict[str, Any]) -> None:
     assert (refusal(config) == "") == runs(config)

@@ -24,7 +24,7 @@ def eye(disc_radii, cup_radii, centre=(130, 120)):
     return labels
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     width=st.floats(30, 110),
     height=st.floats(30, 110),

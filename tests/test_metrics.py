@@ -177,7 +177,7 @@ def test_the_default_tolerance_is_that_of_the_unit():
     assert score(one, other, None) == score(one, other, None, tolerance=5.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), density=st.floats(0.1, 0.9))
 def test_dice_and_jaccard_name_the_same_overlap(seed, density):
     ours = score(*random_masks(seed, density=density))

@@ -251,7 +251,7 @@ def test_a_file_that_is_damaged_during_a_training_is_made_again(
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_bit_that_flips_reaches_the_training(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

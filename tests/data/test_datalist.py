@@ -79,7 +79,7 @@ def by_name(datalist: Datalist) -> dict[str, set[tuple[str, str]]]:
     return {name: {(e["domain"], e["case"]) for e in getattr(datalist, name)} for name in LISTS}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cases, st.integers(0, 2**32), st.floats(0.01, 0.99))
 def test_a_drawn_split_is_a_partition_by_patient(labelled_of, seed, fraction) -> None:
     labelled = {(d or "unknown", c) for (d, c), flag in labelled_of.items() if flag}
@@ -105,7 +105,7 @@ def test_a_drawn_split_is_a_partition_by_patient(labelled_of, seed, fraction) ->
     assert not patients["validation"] & (patients["labeled"] | patients["unlabeled"])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cases.filter(lambda flags: any(flags.values())), st.integers(0, 99), st.randoms())
 def test_a_drawn_split_depends_on_names_alone(labelled_of, seed, shuffler) -> None:
     shuffled = list(labelled_of.items())
@@ -218,7 +218,7 @@ def test_one_patient_may_train_with_and_without_labels(tmp_path) -> None:
     assert open_datalist(written(tmp_path, document)).unlabeled[0]["patient"] == "p"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.text(), st.lists(st.text()), st.text(min_size=1))
 def test_a_saved_list_comes_back_equal(source, notes, patient) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,7 @@ def middle_of(patch: Tensor) -> Tensor:
     return patch[:2, SIZE // 2 - 1 : SIZE // 2 + 1, SIZE // 2 - 1 : SIZE // 2 + 1].mean(dim=(1, 2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     size=st.tuples(st.integers(60, 140), st.integers(60, 140)),
@@ -54,7 +54,7 @@ def test_a_patch_is_as_wide_as_its_field_and_turned_without_shear(
     assert float((across * along).sum(dim=0).median().abs()) < 0.01 * scale**2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), field=st.floats(0.1, 0.95))
 def test_a_patch_smaller_than_the_image_lies_within_it(seed: int, field: float) -> None:
     label = torch.ones(1, 100, 100)
@@ -62,7 +62,7 @@ def test_a_patch_smaller_than_the_image_lies_within_it(seed: int, field: float) 
     assert patch["label"].all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), field=st.floats(1.05, 4.0))
 def test_an_image_smaller_than_the_patch_lies_within_it(seed: int, field: float) -> None:
     label = torch.ones(1, 96, 96)

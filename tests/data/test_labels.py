@@ -27,7 +27,7 @@ def test_names_and_regions_follow_the_order_of_the_config() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32, np.float64])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_listed_values_map_as_a_table_says(dtype, data) -> None:
     table = {0: 0, 5: 0, 2: 1, 1: 2, 7: 2}
@@ -38,7 +38,7 @@ def test_listed_values_map_as_a_table_says(dtype, data) -> None:
     assert classes.ravel().tolist() == [table[int(value)] for value in values.ravel()]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays(np.float32, (12,), elements=st.integers(0, 2**20).map(float)))
 def test_everything_above_zero_is_the_gland(values) -> None:
     assert GLAND.apply(values).tolist() == [1 if value > 0 else 0 for value in values]

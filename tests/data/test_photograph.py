@@ -91,7 +91,7 @@ def test_palette_and_opaque_alpha_are_photographs_like_others(tmp_path):
     np.testing.assert_array_equal(read_photograph(tmp_path / "opaque.png"), expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     mask=arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))),
     orientation=st.sampled_from(ORIENTATIONS),

@@ -129,7 +129,7 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, share):
     refuse(read_photograph, path, "image cannot be read", "again")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_png_with_a_flipped_bit_is_refused(tmp_path_factory, data):
     path = save(tmp_path_factory.mktemp("bits") / "eye.png", scene())
@@ -141,7 +141,7 @@ def test_a_png_with_a_flipped_bit_is_refused(tmp_path_factory, data):
     refuse(read_photograph, path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), suffix=st.sampled_from(["png", "jpg", "tif"]))
 def test_damage_anywhere_gives_pixels_or_our_own_error(tmp_path_factory, data, suffix):
     path = save(tmp_path_factory.mktemp("damage") / f"eye.{suffix}", scene(), 8)

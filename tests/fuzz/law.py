@@ -39,14 +39,8 @@ SECRET = "Doe^Jane"  # noqa: S105
 
 
 def bounded(examples: int = INPUTS) -> settings:
-    """The same inputs in every run, however slow the machine."""
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    """How many inputs, and none is too large or too rarely of use."""
+    return settings(max_examples=examples, suppress_health_check=list(HealthCheck))
 
 
 def outcome(read: Callable[[], Result], file: Path, *, reserves: bool = False) -> Result | DimError:

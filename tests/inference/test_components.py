@@ -34,7 +34,7 @@ def independently(mask: np.ndarray, smallest: int) -> np.ndarray:
     return np.where(sitk.GetArrayFromImage(kept) > 0, mask, 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     size=st.sampled_from([(9, 11), (5, 6, 7)]),
@@ -52,7 +52,7 @@ def test_what_stays_is_what_simpleitk_keeps(
     assert torch.equal(remove(cleaned, smallest), cleaned)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     size=st.sampled_from([(9, 11), (5, 6, 7)]),

@@ -72,7 +72,7 @@ def test_it_is_the_mean_of_the_probabilities_of_all_mirror_images(
     np.testing.assert_allclose(np.exp(logits.numpy()).sum(axis=1), 1, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), axes=st.sets(st.sampled_from([0, 1]), min_size=1))
 def test_it_commutes_with_every_flip_that_it_averages_over(seed: int, axes: set[int]) -> None:
     inferer = FlipMeanInferer(SimpleInferer(), sorted(axes))

@@ -54,7 +54,7 @@ def test_for_masks_it_is_one_minus_dice() -> None:
     assert disagreement(*masks) == pytest.approx(1 - dice)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), classes=st.integers(2, 4))
 def test_it_is_symmetric_within_bounds_and_blind_to_more_background(
     seed: int, classes: int

@@ -79,7 +79,7 @@ probabilities = st.lists(st.floats(1e-6, 1.0), min_size=6, max_size=6).map(
 
 
 @every_divergence
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(p=probabilities, q=probabilities)
 def test_zero_on_equal_pairs_and_within_its_bounds(
     divergence: Divergence, p: Tensor, q: Tensor
@@ -328,7 +328,7 @@ def test_an_order_that_underflows_in_float32_is_the_limit() -> None:
 
 
 @given(alpha=st.floats(-1.0, 2.0))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_alpha_bound_is_tight_at_every_order(alpha: float) -> None:
     divergence = get_divergence("alpha", alpha)
     p_counts, q_counts = [7, 1, 2], [2, 3, 5]

@@ -23,7 +23,7 @@ IDS = st.lists(st.sampled_from(["a", "b", "1"]), min_size=1, max_size=3).map("::
 
 
 @given(TEXTS, IDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_relative_id_becomes_the_same_text(text: str, id_: str) -> None:
     try:
         expected = ConfigParser.resolve_relative_ids(id_, text)
@@ -35,7 +35,7 @@ def test_a_relative_id_becomes_the_same_text(text: str, id_: str) -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_text_that_is_parsed_is_the_text_that_is_evaluated(text: str) -> None:
     text = absolute("$" + text.replace("@#", "").replace("@:", ""), "a::b::c::d::e::f::g")
     found = ReferenceResolver.match_refs_pattern(text)

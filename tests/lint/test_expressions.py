@@ -127,7 +127,7 @@ def test_every_kind_of_expression_of_this_python_is_allowed_or_refused() -> None
     st.sampled_from([*FORBIDDEN.values(), *WALKS]),
     st.lists(st.sampled_from(AROUND), max_size=4),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_forbidden_part_is_found_however_deep_it_stands(inner: str, around: list[str]) -> None:
     text = inner
     for template in around:
@@ -136,7 +136,7 @@ def test_a_forbidden_part_is_found_however_deep_it_stands(inner: str, around: li
 
 
 @given(st.lists(st.sampled_from(AROUND), max_size=3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_same_around_an_allowed_part_is_allowed(around: list[str]) -> None:
     text = "1"
     for template in around:

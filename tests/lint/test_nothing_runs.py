@@ -122,9 +122,7 @@ def test_the_same_bundle_does_create_files_where_it_is_run(tmp_path: Path) -> No
     ["configs/a.yaml", "configs/a.json", "configs/metadata.json", "configs/logging.conf"],
 )
 @given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_checked(tmp_path: Path, name: str, content: bytes) -> None:
     write(tmp_path, "configs/metadata.json", json.dumps(METADATA))
     write(tmp_path, name, content)
@@ -133,7 +131,7 @@ def test_any_text_is_checked(tmp_path: Path, name: str, content: bytes) -> None:
 
 
 @given(cut=st.integers(0, 1500), noise=st.binary(min_size=1, max_size=6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_damaged_weights_are_a_fault_or_the_same_tensors(
     tmp_path_factory: pytest.TempPathFactory, cut: int, noise: bytes
 ) -> None:
@@ -150,7 +148,7 @@ def test_damaged_weights_are_a_fault_or_the_same_tensors(
 
 
 @given(depth=st.integers(1, 400), mark=st.sampled_from(["[", "{a: ", "- ", "!x ", "&a ", "? "]))
-@settings(max_examples=40, deadline=2000, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_nesting_ends(tmp_path: Path, depth: int, mark: str) -> None:
     write(tmp_path, "configs/metadata.json", json.dumps(METADATA))
     write(tmp_path, "configs/a.yaml", "x: " + mark * depth)

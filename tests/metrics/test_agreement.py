@@ -57,7 +57,7 @@ def test_distances_agree_with_all_pairs_in_2d(seed):
     assert ours.assd == pytest.approx(assd_mm, abs=1e-9)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 10_000),
     shape=st.lists(st.integers(2, 7), min_size=2, max_size=3).map(tuple),

@@ -21,7 +21,7 @@ from dim_monai.metrics import (
 from tests.metrics.masks import all_pairs_mm, percentile_95, random_masks
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), density=st.floats(0.05, 0.6))
 def test_every_slice_is_scored_alone_as_all_pairs_say(seed, density):
     prediction, truth = random_masks(seed, shape=(9, 8, 3), density=density)

@@ -88,7 +88,7 @@ def test_an_image_of_the_roi_size_goes_through_the_plain_network() -> None:
     assert torch.equal(CoarseToFine(network, (ROI, ROI))(image), network(image))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(200, 420), st.integers(200, 420)),
     place=st.tuples(st.floats(0, 1), st.floats(0, 1)),
@@ -187,7 +187,7 @@ def test_a_view_keeps_the_aspect_and_is_darkest_beyond_the_image() -> None:
     assert disc.any(dim=1).sum() == disc.any(dim=0).sum()  # still a circle
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), share=st.floats(0.05, 0.7))
 def test_the_largest_component_is_that_of_scipy(seed: int, share: float) -> None:
     probability = torch.rand(17, 23, generator=torch.Generator().manual_seed(seed))

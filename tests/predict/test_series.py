@@ -41,7 +41,7 @@ def headers_of(orientation: str, slices: int = SLICES) -> list[SliceHeader]:
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     orientation=st.sampled_from(ORIENTATIONS),
     removed=st.sets(st.integers(1, SLICES - 2), max_size=3),

@@ -48,7 +48,7 @@ number = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 numbers = st.tuples(st.tuples(*[number] * 5), st.tuples(*[number] * 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(st.tuples(st.tuples(*[text] * 6), numbers), max_size=4))
 def test_reading_returns_what_was_written(tmp_path_factory, rows):
     rows = [

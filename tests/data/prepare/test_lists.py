@@ -58,7 +58,7 @@ def names(lists: Lists) -> dict[str, list[str]]:
     return {name: [case.name for case in getattr(lists, name)] for name in FOUR}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data_sets, wishes)
 def test_no_patient_is_on_two_sides_and_every_case_is_told_of(cases, wish) -> None:
     lists = chosen(cases, wish)
@@ -86,7 +86,7 @@ def test_no_patient_is_on_two_sides_and_every_case_is_told_of(cases, wish) -> No
     assert nothing == (not lists.validation)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data_sets, wishes, st.randoms())
 def test_the_order_of_files_has_no_effect(cases, wish, shuffler) -> None:
     shuffled = list(cases)
@@ -94,7 +94,7 @@ def test_the_order_of_files_has_no_effect(cases, wish, shuffler) -> None:
     assert chosen(cases, wish) == chosen(shuffled, wish)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data_sets, wishes, st.integers(1, 20))
 def test_another_domain_does_not_change_the_draw_in_this_one(cases, wish, more) -> None:
     wish = replace(wish, labeled_domain="a")
@@ -107,7 +107,7 @@ def test_another_domain_does_not_change_the_draw_in_this_one(cases, wish, more) 
             assert own == names(before)[name]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data_sets, st.integers(0, 99), st.integers(1, 5))
 def test_more_labels_keep_those_that_were_drawn(cases, seed, count) -> None:
     few = chosen(cases, Wish(labeled=count, seed=seed))
