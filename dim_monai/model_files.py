@@ -113,10 +113,27 @@ def read_classes(safetensors_file: str | Path) -> tuple[str, ...] | None:
 
     Args:
         safetensors_file: as `save_model` writes it; must be readable, see `read_model`.
+
+    Raises:
+        CheckpointError: what the header says of them is not a list of names.
     """
     with safe_open(str(safetensors_file), framework="pt") as file:
         told = (file.metadata() or {}).get(CLASSES)
-    return None if told is None else tuple(json.loads(told))
+    if told is None:
+        return None
+    try:
+        names = json.loads(told)
+    except json.JSONDecodeError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(
+            "the classes of the model cannot be read",
+            file=safetensors_file,
+            got=f"{CLASSES} {told}",
+            expected='a list of names, as ["background", "prostate"]',
+            do="name the model of a training",
+        )
+    return tuple(names)
 
 
 def safetensors_of(model_file: str | Path) -> Path:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dim_monai.errors import DataError, one_line
+from dim_monai.errors import DataError, counted, one_line
 
 
 @given(st.text())
@@ -32,3 +32,7 @@ def test_the_parts_are_kept_as_they_are() -> None:
     error = DataError("what", file="a\nb", got="c\nd", expected=1, do="mend it")
     assert (error.file, error.got, error.expected, error.do) == ("a\nb", "c\nd", 1, "mend it")
     assert str(error) == "what: a\\nb; got c\\nd; expected 1; mend it"
+
+
+def test_one_is_counted_in_the_singular() -> None:
+    assert [counted(n, "file") for n in range(3)] == ["0 files", "1 file", "2 files"]

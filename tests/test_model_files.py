@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dim_monai.errors import CheckpointError
@@ -86,6 +87,16 @@ def test_the_classes_are_kept_with_the_weights_and_change_nothing_else(tmp_path:
         assert read_classes(safetensors_of(file)) == names
         assert same(read_model(file), weights(1))
     assert torch.load(tmp_path / "model.pt", weights_only=True).keys() == weights(1).keys()
+
+
+@pytest.mark.parametrize("told", ["prostate", "3", '{"prostate": 1}', '["prostate", 1]'])
+def test_classes_of_another_program_are_refused_by_name(tmp_path: Path, told: str) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(2)}, file, {"classes": told})
+    with pytest.raises(CheckpointError) as refused:
+        read_classes(file)
+    assert refused.value.file == str(file)
+    assert told in str(refused.value)
 
 
 @pytest.mark.parametrize("given", ["model.pt", "model.safetensors"])

@@ -125,10 +125,12 @@ def _unfit_size(parser: ConfigParser) -> Iterator[ConfigError]:
         not isinstance(size, list | tuple)
         or len(size) != len(factors)
         or not all(_COUNT.holds(n) and n % f == 0 for n, f in zip(size, factors, strict=True))
+        # Of a single pixel on the coarsest level instance norm has no variance.
+        or list(size) == factors
     ):
         multiples = " x ".join(map(str, factors))
-        expected = f"a list of {len(factors)} lengths, multiples of {multiples}"
-        yield _problem("roi_size", size, f"{expected} for the strides of the network")
+        expected = f"a list of {len(factors)} lengths, multiples of {multiples} and more than that"
+        yield _problem("roi_size", size, f"{expected}, for the strides of the network")
 
 
 def _downsampling(parser: ConfigParser) -> list[int] | None:

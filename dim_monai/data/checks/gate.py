@@ -20,7 +20,7 @@ from dim_monai.data.checks.known import KnownCases
 from dim_monai.data.datalist import Datalist, Entry, TrainingData, hashed
 from dim_monai.data.kinds import get_kind
 from dim_monai.data.labels import LabelMapping
-from dim_monai.errors import DataError
+from dim_monai.errors import DataError, counted
 
 TRAINING_SPLITS = ("labeled", "unlabeled", "validation")
 
@@ -81,8 +81,7 @@ def require_sound(
     known = KnownCases(cache_dir, mapping, kind)
     faults, facts = _check(datalist, mapping, splits, kind, known)
     if faults:
-        count = f"{len(faults)} fault" + ("s" if len(faults) > 1 else "")
-        lines = [f"the data cannot be used, {count}:", *map(str, faults)]
+        lines = [f"the data cannot be used, {counted(len(faults), 'fault')}:", *map(str, faults)]
         raise DataError("\n  ".join(lines))
     known.save()
     return facts

@@ -11,6 +11,7 @@ from dim_monai.data.checks.faults import Fault
 from dim_monai.data.datalist import Entry
 from dim_monai.data.kinds import Kind
 from dim_monai.data.unread import unread_images
+from dim_monai.errors import counted
 
 LABEL_ENDINGS = ("_seg", "_segmentation", "_label", "_lab", "_mask")
 """How the name of a label ends, before the suffix, where it lies in one folder with its image."""
@@ -26,12 +27,11 @@ def unused_images(root: Path, entries: Sequence[Entry], kind: Kind) -> Iterator[
     """
     images = [Path(entry["image"]) for entry in entries]
     for folder, paths in unread_images(root, images, kind).items():
-        count = f"{len(paths)} file" + ("s" if len(paths) > 1 else "")
         yield Fault(
             "R005",
             "images that are not used, because their format is not read",
             str(folder),
-            got=f"{count}, the first {paths[0].name}",
+            got=f"{counted(len(paths), 'file')}, the first {paths[0].name}",
             expected=kind.files,
             do=f"convert them to {kind.convert_to}, or take them out",
         )

@@ -26,7 +26,7 @@ from dim_monai.data.prepare.lists import Lists, Wish, choose
 from dim_monai.data.prepare.publish import require_free, sha256_of, staged
 from dim_monai.data.prepare.tree import Tree, list_tree
 from dim_monai.data.unread import unread_among
-from dim_monai.errors import ConfigError, DataError
+from dim_monai.errors import ConfigError, DataError, counted
 
 Progress = Callable[[int, int], None]
 """Is told how many images are done, and of how many."""
@@ -150,11 +150,10 @@ def _unread(tree: Tree, found: Found) -> Iterator[str]:
     used = [case.image for case in found.cases]
     used += [case.label for case in found.cases if isinstance(case.label, Path)]
     for folder, unread in unread_among(files, used, found.kind).items():
-        count = f"{len(unread)} file" + ("s" if len(unread) > 1 else "")
         place = folder.relative_to(tree.root).as_posix()
         yield (
-            f"{count} in {place} not used, because the format is not read (the first is "
-            f"{unread[0].name}): convert to {found.kind.convert_to}"
+            f"{counted(len(unread), 'file')} in {place} not used, because the format is not read "
+            f"(the first is {unread[0].name}): convert to {found.kind.convert_to}"
         )
 
 
