@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,46 +187,44 @@ def test_a_training_interrupted_between_the_two_passes_loses_only_that_step(
     assert equal(state_of(whole[0].network), state_of(rest[0].network))
 
 
-def train_in_a_child(folder: Path, lifetime: float) -> NoReturn:
+def train_in_a_process(folder: Path, lifetime: float) -> None:
     """Begin or go on, make a step, live on for seconds of processor time; then a signal comes.
 
     Both networks are left beside the folder by a training that is done before that.
     """
-    code = 1
-    try:
-        trainer, teacher = training(folder)
+    torch.set_num_threads(1)  # as in the process of the tests: other sums have other bits
+    trainer, teacher = training(folder)
 
-        @trainer.on(Events.ITERATION_COMPLETED)
-        def _set_the_timer_once() -> None:
-            if signal.getitimer(signal.ITIMER_PROF) == (0, 0):
-                signal.setitimer(signal.ITIMER_PROF, lifetime)
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def _set_the_timer_once() -> None:
+        if signal.getitimer(signal.ITIMER_PROF) == (0, 0):
+            signal.setitimer(signal.ITIMER_PROF, lifetime)
 
-        trainer.run()
-        networks = [state_of(trainer.network), state_of(teacher)]
-        with atomic_write(folder.with_suffix(".pt"), "wb") as file:  # the signal may come here
-            torch.save(networks, file)
-        code = 0
-    finally:
-        os._exit(code)
+    trainer.run()
+    networks = [state_of(trainer.network), state_of(teacher)]
+    with atomic_write(folder.with_suffix(".pt"), "wb") as file:  # the signal may come here
+        torch.save(networks, file)
 
 
 def test_a_training_terminated_again_and_again_ends_with_the_same_bits(tmp_path: Path) -> None:
-    """Each process makes a step, and one more or not; then a signal ends it wherever it is.
+    """Each process makes a step, and none to some more; then a signal ends it wherever it is.
 
-    The signal is of a timer of the process, so that a busy machine changes nothing.
+    The signal is of a timer of the process, so that a busy machine changes nothing. The process is
+    a new one: a fork shares the lock of the progress bars, and one that dies with it leaves every
+    later training of the tests waiting.
     """
+    new = multiprocessing.get_context("spawn")
     path = Record(lambda engine: state_of(engine.network))
     whole = training(tmp_path / "whole", "DiM", path)
     whole[0].run()
     draw, folder, stopped = np.random.default_rng(0), tmp_path / "broken", 0
     while not folder.with_suffix(".pt").exists():
-        lifetime = draw.uniform(0.001, 0.05)
-        child = os.fork()
-        if child == 0:
-            train_in_a_child(folder, lifetime)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in (0, -signal.SIGPROF)
-        stopped += code != 0
+        lifetime = draw.uniform(0.001, 0.2)
+        process = new.Process(target=train_in_a_process, args=(folder, lifetime))
+        process.start()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGPROF)
+        stopped += process.exitcode != 0
         state = Checkpoints(folder / "checkpoints").newest()
         if state is not None:
             assert equal(state["network"], path.seen[state["engine"]["iteration"] - 1])
