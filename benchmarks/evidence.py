@@ -167,7 +167,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.quick:
         quick(results)
     elif options.command == "run":
-        images = test_data(parser.error)
         cells = plan(
             options.part,
             options.seeds,
@@ -175,6 +174,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings=options.setting,
             variants=options.methods,
         )
+        if not cells:
+            parser.error("no group compares these methods in these settings")
+        images = test_data(parser.error)
         budget = options.budget_minutes
         try:
             run(

@@ -299,6 +299,12 @@ def test_either_quick_or_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "either --quick or one of" in capsys.readouterr().err
 
 
+def test_a_run_of_no_cell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        evidence.main(["run", "--group", "unlabelled", "--setting", "R8"])
+    assert "no group compares these methods in these settings" in capsys.readouterr().err
+
+
 # --- intervals ---------------------------------------------------------------------------------
 
 
