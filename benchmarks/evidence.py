@@ -112,8 +112,8 @@ def load(results: Path) -> tuple[Results, list[Row]]:
     """Return what the cells and ``speed.py`` left, and the last diagnosis of each domain."""
     milliseconds = {
         row["row"]: float(row["ms"])
-        for row in read_rows(results / "speed.csv")
-        if (row["size"], row["device"]) == ("bundle", "cpu") and row["ms"]
+        for row in read_rows(results / "speed_bundle.csv")
+        if row["device"] == "cpu" and row["ms"]
     }
     found = read_rows(results / "evidence_diagnosis.csv")
     last = {tuple(row[name] for name in (*NAMES, "domain")): row for row in found}

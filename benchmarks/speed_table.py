@@ -50,15 +50,17 @@ def write_results(
     machine: str,
     processor_time: bool,
 ) -> None:
-    """Write ``speed.csv`` and ``speed.md``."""
-    write_table(folder / "speed.csv", lines)
+    """Write ``speed_<size>.csv`` and ``speed_<size>.md`` of lines of one size."""
+    name = f"speed_{lines[0].size}"
+    write_table(folder / f"{name}.csv", lines)
     kind = "processor time on one thread" if processor_time else "time on the wall, two threads"
-    text = [f"Steps of a training, {kind}. {machine}.", ""]
-    for size, device in dict.fromkeys((line.size, line.device) for line in lines):
-        here = [line for line in lines if (line.size, line.device) == (size, device)]
-        text += [f"## {size}, {device}", "", *table(here), "", *derived(here), ""]
+    steps = max((line.steps or 0 for line in lines), default=0)
+    text = [f"Steps of a training, median of {steps}, {kind}. {machine}.", ""]
+    for device in dict.fromkeys(line.device for line in lines):
+        here = [line for line in lines if line.device == device]
+        text += [f"## {lines[0].size}, {device}", "", *table(here), "", *derived(here), ""]
     text += ["## Where the time goes", "", *parts_table(parts)]
-    (folder / "speed.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 def table(lines: list[Line]) -> list[str]:

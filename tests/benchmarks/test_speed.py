@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from speed import is_wanted
 from speed_floor import counted_flop
 from speed_ours import OURS, Ours, Size
 from speed_textbook import SWITCHED, Switches, Textbook
@@ -104,3 +105,13 @@ def test_what_the_rows_of_esam_save_is_in_their_count_of_operations() -> None:
         flop.append(counted_flop(training.step))
     assert flop == sorted(flop, reverse=True)
     assert len(set(flop)) == len(flop)
+
+
+def test_a_name_in_full_is_a_row_alone_and_a_part_is_all_that_have_it() -> None:
+    def chosen(wanted: str) -> list[str]:
+        return [row for row in OURS if is_wanted(row, wanted, OURS)]
+
+    assert chosen("MiDSS") == ["MiDSS"]
+    assert chosen("MiDSS,DiM w") == ["MiDSS", "DiM with its second pass"]
+    assert chosen("bfloat16") == [row for row in OURS if "bfloat16" in row]
+    assert chosen("") == list(OURS)
