@@ -1,4 +1,4 @@
-"""What the measurements of trainings share: cells of one training each, and tables of them.
+"""What the measurements of trainings share: cells of one training each.
 
 A cell is one training and one evaluation by a bundle's own commands. Its rows are added to a CSV
 file when it is done, and a cell that has rows there is not run again.
@@ -6,7 +6,6 @@ file when it is done, and a cell that has rows there is not run again.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -18,16 +17,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
+from tables import add_rows, read_rows
 
 from dim_monai.bundle import bundle_command
 from dim_monai.errors import DimError
-from dim_monai.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -35,7 +33,6 @@ MODEL = "model.pt"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Of every cell: more threads add in another order, and after thousands of steps on one labelled
 volume the same seed ends elsewhere."""
-_ADDING = Lock()
 
 
 @dataclass(frozen=True)
@@ -107,26 +104,40 @@ def config_files(configs: Path, method: str, tasks: Sequence[str]) -> list[Path]
 
 
 def call(command: list[str]) -> float:
-    """Run a command to its end and return its peak memory in GB."""
+    """Run a command to its end and return its peak memory in GB; it does not outlive this process.
+
+    Raises:
+        RuntimeError: it failed; with the end of what it said.
+    """
     with tempfile.TemporaryDirectory() as folder:
         peak, log = Path(folder, "peak"), Path(folder, "log")
-        with log.open("w") as output:
+        with (
+            log.open("w") as output,
             # A process begins with the peak of the one that starts it: here of a small one.
-            done = subprocess.run(  # noqa: S603
+            subprocess.Popen(  # noqa: S603
                 [sys.executable, "-c", _MEASURED, str(peak), *command],
                 env={**os.environ, **ONE_THREAD},
+                stdin=subprocess.PIPE,  # closes with this process, however it ends
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                check=False,
-            )
-        if done.returncode:
+            ) as measured,
+        ):
+            code = measured.wait()
+        if code:
             raise RuntimeError(f"{' '.join(command)}\n{log.read_text()[-4000:]}")
         return int(peak.read_text()) / 2**20
 
 
 _MEASURED = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[2:]).returncode
+import os, resource, subprocess, sys, threading
+command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)
+
+def follow():
+    os.read(0, 1)
+    command.terminate()
+
+threading.Thread(target=follow, daemon=True).start()
+code = command.wait()
 with open(sys.argv[1], "w") as file:
     file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 sys.exit(code)
@@ -153,14 +164,6 @@ def photograph(folder: Path, case: str, *, label: bool, **names: str) -> dict[st
     if label:
         files["label"] = str(folder / "mask" / f"{case}.png")
     return {**files, **names, "case": case}
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, none if there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def run_missing(
@@ -211,100 +214,3 @@ def run_missing(
         list(pool.map(run_one, cells))
     if failed:
         raise RuntimeError("\n\n".join(failed))
-
-
-def add_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Add rows to a CSV file, which is begun if there is none; threads may do so at a time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _ADDING, path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        if not path.stat().st_size:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_table(path: Path, rows: Sequence[Any]) -> None:
-    """Write dataclasses of one kind as the rows of a CSV file, which is begun anew."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        names = [field.name for field in fields(rows[0])]
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-
-
-def show(table: Sequence[str], path: Path | None) -> None:
-    """Print the lines of a table and, if there is a path, write them there."""
-    content = "\n".join([*table, ""])
-    sys.stdout.write(content)
-    if path:
-        path.write_text(content, encoding="utf-8")
-
-
-def write_between(file: Path, begin: str, end: str, lines: Sequence[str]) -> None:
-    """Put lines between two marks of a text file.
-
-    Raises:
-        ValueError: the marks are not there once each.
-    """
-    text = file.read_text(encoding="utf-8")
-    if text.count(begin) != 1 or text.count(end) != 1:
-        raise ValueError(f"{file} needs one {begin} and one {end}")
-    before, _, rest = text.partition(begin)
-    after = rest.partition(end)[2]
-    with atomic_write(file, "w") as whole:
-        whole.write("\n".join([before + begin, *lines, end + after]))
-
-
-def dice_of(rows: Iterable[dict[str, str]], unit: str = "case") -> dict[tuple[int, str], float]:
-    """Return the mean Dice of each seed and case, or whatever else column ``unit`` names."""
-    found: dict[tuple[int, str], list[float]] = {}
-    for row in rows:
-        key = int(row["seed"]), f"{row['domain']}/{row[unit]}"
-        found.setdefault(key, []).append(float(row["dice"]))
-    return {key: float(np.mean(values)) for key, values in found.items()}
-
-
-def mean_and_spread(rows: Sequence[dict[str, str]]) -> str:
-    """Return the mean Dice and, of several seeds, the standard deviation of theirs; "-" of none."""
-    if not rows:
-        return "-"
-    seeds = sorted({row["seed"] for row in rows})
-    means = [np.mean([float(r["dice"]) for r in rows if r["seed"] == seed]) for seed in seeds]
-    spread = f" ± {np.std(means, ddof=1):.3f}" if len(seeds) > 1 else ""
-    return f"{np.mean(means):.3f}{spread}"
-
-
-def difference(
-    rows: Sequence[dict[str, str]], baseline: Sequence[dict[str, str]], unit: str = "case"
-) -> str:
-    """Return the mean difference in Dice with its interval; nothing where nothing is common."""
-    a, b = dice_of(rows, unit), dice_of(baseline, unit)
-    return with_interval(*paired_interval(a, b)) if a.keys() & b.keys() else ""
-
-
-def with_interval(mean: float, low: float, high: float) -> str:
-    """Return a difference as it stands in a table."""
-    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def paired_interval(a: dict[Any, float], b: dict[Any, float]) -> tuple[float, float, float]:
-    """Return the mean of a - b over common (seed, case) and its 95 % bootstrap interval.
-
-    Seeds and cases are resampled independently, since a case is hard or easy for every seed and a
-    labelled case good or bad for every other.
-    """
-    common = sorted(a.keys() & b.keys())
-    seeds = sorted({seed for seed, _ in common})
-    differences = {
-        seed: np.array([a[pair] - b[pair] for pair in common if pair[0] == seed]) for seed in seeds
-    }
-    generator = np.random.default_rng(0)
-    means = []
-    for _ in range(4000):
-        drawn = generator.choice(seeds, len(seeds))
-        place = generator.random(max(len(values) for values in differences.values()))
-        of_seed = [differences[seed] for seed in drawn]
-        means.append(np.mean([values[(place * len(values)).astype(int)] for values in of_seed]))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(np.mean([a[k] - b[k] for k in common])), float(low), float(high)

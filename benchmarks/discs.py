@@ -27,19 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import (
-    RESULTS,
-    ROOT,
-    difference,
-    draw,
-    mean_and_spread,
-    photograph,
-    read_rows,
-    run_missing,
-    show,
-    test_data,
-    train_and_evaluate,
-)
+from cells import RESULTS, ROOT, draw, photograph, run_missing, test_data, train_and_evaluate
+from paired import difference, mean_and_spread
+from tables import read_rows, show
 
 CONFIGS = ROOT / "bundles" / "dim_fundus" / "configs"
 CSV, TABLE = RESULTS / "discs.csv", RESULTS / "discs.md"

@@ -45,13 +45,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import RESULTS, ROOT, add_rows, read_rows, run_missing, test_data, write_between
+from cells import RESULTS, ROOT, run_missing, test_data
 from evidence_cell import DIAGNOSIS, NAMES, SCORES, run_cell
 from evidence_data import PARTS
 from evidence_plan import GROUPS, SETTINGS, VARIANTS, Cell, digest, plan, present
 from evidence_report import write_report
 from evidence_tables import Results, Row, evidence_markdown, readme_lines
 from mean_step import mean_steps
+from tables import add_rows, read_rows, write_between
 
 from dim_monai.data.demo import make_demo
 

@@ -6,13 +6,13 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from cells import dice_of, paired_interval
 from evidence_data import PARTS
 from evidence_plan import GROUPS, SETTINGS, VARIANTS
 from evidence_tables import Results, Row, all_tables, in_domain
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from paired import dice_of, paired_interval
 
 from dim_monai.files import atomic_write
 from dim_monai.report.drawing import DOTS_PER_INCH, INK, png

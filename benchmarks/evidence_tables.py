@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from cells import dice_of, difference, mean_and_spread, paired_interval, with_interval
 from evidence_data import PARTS
 from evidence_plan import ABLATION, GROUPS, HALF, SETTINGS, VARIANTS, present
+from paired import dice_of, difference, mean_and_spread, paired_interval, with_interval
 
 Row = dict[str, str]
 NOT_RUN, BROKEN = "not run", "DOES NOT HOLD"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cells import write_table
 from scale_data import SIDE, SLICES
+from tables import write_table
 
 MOMENTS, CLOCKS = ("first_step", "end"), ("wall", "processor")
 

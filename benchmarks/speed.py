@@ -1,7 +1,7 @@
 """What a training step costs: ours beside the textbook's, each optimisation in turn, and the floor.
 
-    python benchmarks/speed.py [--quick] [--steps 20] [--size bundle] [--rows MiDSS,SAM]
-    python benchmarks/speed.py --size reference --steps 3 --rows "ours: MiDSS,DiM before its"
+    python benchmarks/speed.py [--quick] [--steps 20] [--size bundle] [--rows MiDSS SAM]
+    python benchmarks/speed.py --size reference --steps 3 --rows "ours: MiDSS" "with its second"
 
 All rows of a size take turns in one process (A B C, A B C, ...), after warm-up, on two threads; the
 median of their steps counts, and ratios are to the textbook's MiDSS step. On the GPU, too, where
@@ -38,7 +38,7 @@ from speed_textbook import SWITCHED, Switches, Textbook
 from torch import Tensor
 
 RESULTS = Path(__file__).resolve().parent / "results"
-WARM_UP = 2
+WARM_UP = 1  # besides the steps whose gradient and operations are taken
 MIDSS = "textbook MiDSS"
 
 
@@ -129,10 +129,9 @@ def clock_of(options: argparse.Namespace) -> Clock:
     return time.process_time if options.processor_time else time.perf_counter
 
 
-def is_wanted(row: str, wanted: str, rows: Collection[str]) -> bool:
+def is_wanted(row: str, wanted: Collection[str], rows: Collection[str]) -> bool:
     """Whether a row is among those asked for: by its name, or by a part that is no row's name."""
-    names = wanted.split(",")
-    return row in names or any(part in row for part in set(names) - set(rows))
+    return row in wanted or any(part in row for part in set(wanted) - set(rows))
 
 
 def measure(size_name: str, device: torch.device, options: argparse.Namespace) -> list[Line]:
@@ -215,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, help="steps that are measured")
     parser.add_argument("--size", choices=[*SIZES, "all"], default="all")
-    parser.add_argument("--rows", default="", help="names of rows or parts of them, by commas")
+    parser.add_argument("--rows", nargs="+", default=[""], help="names of rows or parts of them")
     parser.add_argument("--quick", action="store_true", help="three steps at the bundle's size")
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--no-memory", action="store_true", help="leave the peak memory out")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cells import write_table
 from evidence_plan import VARIANTS
 from mean_step import mean_steps
+from tables import write_table
 
 MIDSS, OURS = "textbook MiDSS", "ours: MiDSS"
 
@@ -54,7 +54,7 @@ def write_results(
     name = f"speed_{lines[0].size}"
     write_table(folder / f"{name}.csv", lines)
     kind = "processor time on one thread" if processor_time else "time on the wall, two threads"
-    steps = max((line.steps or 0 for line in lines), default=0)
+    steps = max(line.steps or 0 for line in lines)
     text = [f"Steps of a training, median of {steps}, {kind}. {machine}.", ""]
     for device in dict.fromkeys(line.device for line in lines):
         here = [line for line in lines if line.device == device]

@@ -28,7 +28,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cells import MODEL, ROOT, write_between
+from cells import MODEL, ROOT
+from tables import write_between
 
 from dim_monai.bundle import bundle_command
 from dim_monai.data.datalist import DATALIST_NAME

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from cells import call, write_between
+from cells import ROOT, call
 
 
 def test_a_cell_computes_on_one_thread_whatever_the_environment_says(
@@ -24,19 +26,29 @@ def test_a_command_that_fails_says_what_it_said() -> None:
         call([sys.executable, "-c", "raise SystemExit('no such luck')"])
 
 
-@pytest.mark.parametrize("text", ["a<b>c<d>e", "<b><d>"])
-def test_lines_replace_what_stood_between_the_marks(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "page.md"
-    file.write_text(text)
-    write_between(file, "<b>", "<d>", ["one", "two"])
-    before, after = text.partition("<b>")[0], text.partition("<d>")[2]
-    assert file.read_text() == f"{before}<b>\none\ntwo\n<d>{after}"
+_WAITS_FOR_A_SIGNAL = """
+import pathlib, signal, sys, time
+told = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(told.write_text("ended")))
+told.write_text("begun")
+time.sleep(120)
+"""
 
 
-@pytest.mark.parametrize("text", ["<b>", "<b><d><b>", ""])
-def test_marks_that_are_not_there_once_each_leave_the_file_alone(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "page.md"
-    file.write_text(text)
-    with pytest.raises(ValueError, match=r"page\.md"):
-        write_between(file, "<b>", "<d>", [])
-    assert file.read_text() == text
+def test_a_command_ends_with_the_process_that_called_it_even_if_that_is_killed(
+    tmp_path: Path,
+) -> None:
+    told = tmp_path / "told"
+
+    def wait_for(text: str) -> None:
+        deadline = time.monotonic() + 60
+        while not told.is_file() or told.read_text() != text:
+            assert time.monotonic() < deadline, f"not {text} within a minute"
+            time.sleep(0.05)
+
+    command = [sys.executable, "-c", _WAITS_FOR_A_SIGNAL, str(told)]
+    caller = f"from cells import call; call({command!r})"
+    with subprocess.Popen([sys.executable, "-c", caller], cwd=ROOT / "benchmarks") as process:
+        wait_for("begun")
+        process.kill()
+    wait_for("ended")

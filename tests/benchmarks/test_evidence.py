@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import evidence
-import numpy as np
 import pytest
 import torch
-from cells import RESULTS, add_rows, paired_interval, read_rows, write_between
+from cells import RESULTS
 from evidence_cell import DIAGNOSIS, SCORES, Deployed
 from evidence_data import DEMO, Source
 from evidence_plan import (
@@ -39,6 +38,7 @@ from evidence_tables import (
 from mean_step import PARTS, mean_steps
 from monai.bundle import ConfigParser
 from speed_ours import OURS
+from tables import add_rows, read_rows
 
 from dim_monai.divergence import DIVERGENCES
 
@@ -305,31 +305,6 @@ def test_a_run_of_no_cell_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "no group compares these methods in these settings" in capsys.readouterr().err
 
 
-# --- intervals ---------------------------------------------------------------------------------
-
-
-def test_the_interval_of_a_constant_difference_is_that_number() -> None:
-    baseline = {(seed, case): 0.1 * seed + 0.02 * case for seed in range(3) for case in range(7)}
-    better = {key: value + 0.25 for key, value in baseline.items()}
-    assert paired_interval(better, baseline) == pytest.approx((0.25, 0.25, 0.25))
-
-
-def test_the_interval_of_two_seeds_reaches_from_one_to_the_other() -> None:
-    """Both draws are of the same seed in a quarter of all cases: more than 2.5 %."""
-    better = {(0, "a"): 0.4, (1, "a"): 0.8, (2, "a"): 0.9}
-    baseline = {(0, "a"): 0.5, (1, "a"): 0.5}
-    assert paired_interval(better, baseline) == pytest.approx((0.1, -0.1, 0.3))
-
-
-def test_the_interval_of_many_cases_is_that_of_their_mean() -> None:
-    differences = np.random.default_rng(1).normal(0.05, 0.2, 400)
-    better = {(0, case): value for case, value in enumerate(differences)}
-    mean, low, high = paired_interval(better, dict.fromkeys(better, 0.0))
-    half = 1.96 * differences.std() / np.sqrt(400)
-    assert mean == pytest.approx(differences.mean())
-    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.1 * half)
-
-
 # --- tables ------------------------------------------------------------------------------------
 
 
@@ -446,19 +421,6 @@ def test_the_lines_of_the_readme_fit_into_it() -> None:
     begin, end = (text.index(f"<!-- results:{mark} -->") for mark in ("begin", "end"))
     assert len(text) - (end - begin - 1) + len(lines) <= 120
     assert sum("not run" in line for line in lines) == len(ABLATION)
-
-
-def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("a\n<!-- results:begin -->\nold\n<!-- results:end -->\nb\n")
-    write_between(readme, evidence.BEGIN, evidence.END, ["new", "lines"])
-    expected = "a\n<!-- results:begin -->\nnew\nlines\n<!-- results:end -->\nb\n"
-    assert readme.read_text() == expected
-    write_between(readme, evidence.BEGIN, evidence.END, ["new", "lines"])
-    assert readme.read_text() == expected
-    readme.write_text("no marks\n")
-    with pytest.raises(ValueError, match="needs one"):
-        write_between(readme, evidence.BEGIN, evidence.END, [])
 
 
 # --- measurements ------------------------------------------------------------------------------

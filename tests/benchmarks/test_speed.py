@@ -108,10 +108,10 @@ def test_what_the_rows_of_esam_save_is_in_their_count_of_operations() -> None:
 
 
 def test_a_name_in_full_is_a_row_alone_and_a_part_is_all_that_have_it() -> None:
-    def chosen(wanted: str) -> list[str]:
+    def chosen(*wanted: str) -> list[str]:
         return [row for row in OURS if is_wanted(row, wanted, OURS)]
 
     assert chosen("MiDSS") == ["MiDSS"]
-    assert chosen("MiDSS,DiM w") == ["MiDSS", "DiM with its second pass"]
+    assert chosen("MiDSS, all", "DiM w") == ["MiDSS, all", "DiM with its second pass"]
     assert chosen("bfloat16") == [row for row in OURS if "bfloat16" in row]
     assert chosen("") == list(OURS)
