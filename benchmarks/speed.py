@@ -5,8 +5,10 @@
 
 All rows of a size take turns in one process (A B C, A B C, ...), after warm-up, on two threads; the
 median of their steps counts, and ratios are to the textbook's MiDSS step. On the GPU, too, where
-there is one. Memory is the peak of a process of its own that makes two steps, less what its imports
-take. Writes ``speed_<size>.csv`` and ``speed_<size>.md`` into ``benchmarks/results``.
+there is one. Rows with freed memory kept, as in a training on the CPU, belong to a process and have
+one of their own; they take turns with the others. Memory is the peak of a process of its own that
+makes two steps, less what its imports take. Writes ``speed_<size>.csv`` and ``speed_<size>.md``
+into ``benchmarks/results``.
 
 A step at the reference size, a U-Net of 31 M weights and images of 256 pixels, takes about a minute
 on two cores: choose its rows. A name in full is that row alone, a part of one all that have it.
@@ -26,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +40,12 @@ from speed_table import Line, write_results
 from speed_textbook import SWITCHED, Switches, Textbook
 from torch import Tensor
 
+from dim_monai.allocator import freed_memory_kept
+
 RESULTS = Path(__file__).resolve().parent / "results"
 WARM_UP = 1  # besides the steps whose gradient and operations are taken
 MIDSS = "textbook MiDSS"
+KEPT = (MIDSS, "ours: MiDSS", "ours: DiM with its second pass")
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,14 @@ class Variant:
         like: the row whose gradient the first step should have.
         compiled: whether it needs a C++ compiler.
         half: whether it computes in half precision.
+        kept: whether freed memory is kept: the row of its ``like`` in a process of its own.
     """
 
     make: Callable[[], Any]
     like: str | None = None
     compiled: bool = False
     half: bool = False
+    kept: bool = False
 
 
 class _Textbook(Textbook):
@@ -69,6 +77,40 @@ class _Textbook(Textbook):
     def step(self) -> None:  # type: ignore[override]
         """Make one step."""
         super().step(self.batch)
+
+
+class Apart:
+    """A row that makes its steps in a process of its own, one whenever it is asked."""
+
+    def __init__(self, size: str, device: torch.device, row: str) -> None:
+        command = [sys.executable, __file__, "--serve", size, device.type, row]
+        self.process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def step(self) -> None:
+        """Make one step."""
+        asked, answers = self.process.stdin, self.process.stdout
+        if asked is None or answers is None:
+            raise RuntimeError("the process has no pipes")
+        asked.write("step\n")
+        if not answers.readline():
+            raise RuntimeError(f"the process of a row ended with {self.process.wait()}")
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+
+def serve(size: str, device_name: str, row: str) -> None:
+    """Make a step for each line that comes, and answer with one."""
+    device = torch.device(device_name)
+    training = variants(SIZES[size], device)[row].make()
+    with freed_memory_kept(device):
+        for _ in sys.stdin:
+            training.step()
+            sys.stdout.write("done\n")
+            sys.stdout.flush()
 
 
 def variants(size: Size, device: torch.device) -> dict[str, Variant]:
@@ -92,6 +134,9 @@ def variants(size: Size, device: torch.device) -> dict[str, Variant]:
         rows[f"ours: {name}"] = Variant(
             lambda row=row: Ours(size, row, device), like, row.compiled, half
         )
+    if device.type == "cpu":
+        for name in KEPT:
+            rows[f"{name}, freed memory kept"] = Variant(rows[name].make, name, kept=True)
     return rows
 
 
@@ -147,6 +192,13 @@ def measure(size_name: str, device: torch.device, options: argparse.Namespace) -
         if variant.compiled and not compiler:
             lines[name].note = "not run: no compiler"
             continue
+        if variant.kept:
+            if options.processor_time:
+                lines[name].note = "not run: the processor's time of another process"
+                continue
+            trainings[name] = Apart(size_name, device, name)
+            trainings[name].step()
+            continue
         training = variant.make()
         training.step()
         gradient = training.gradient()
@@ -172,8 +224,13 @@ def measure(size_name: str, device: torch.device, options: argparse.Namespace) -
     for name, values in seconds.items():
         line = lines[name]
         line.ms, line.steps = 1000 * statistics.median(values), len(values)
+        if chosen[name].kept and chosen[name].like in lines:
+            line.gflop = lines[chosen[name].like].gflop
         flop = line.gflop or lines[MIDSS].gflop
         line.floor_ms = 1e12 * flop / rates[chosen[name].half]
+    for training in trainings.values():
+        if isinstance(training, Apart):
+            training.close()
     del trainings, gradients
     gc.collect()
     if not (options.quick or options.no_memory):
@@ -195,8 +252,9 @@ def print_peak(size_name: str, device_name: str, row: str) -> None:
     rows = variants(SIZES[size_name], device)
     before = _resident_mb("VmRSS")
     training = rows[row].make()
-    for _ in range(2):
-        training.step()
+    with freed_memory_kept(device) if rows[row].kept else nullcontext():
+        for _ in range(2):
+            training.step()
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
     else:
@@ -219,11 +277,15 @@ def main() -> None:
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--no-memory", action="store_true", help="leave the peak memory out")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1 if options.processor_time else 2)
     if options.memory_of:
         print_peak(*options.memory_of)
+        return
+    if options.serve:
+        serve(*options.serve)
         return
     if options.quick:
         options.steps, options.size = 3, "bundle"
@@ -238,9 +300,10 @@ def main() -> None:
             # What is measured is kept, whatever becomes of the rest.
             write_results(options.results, lines, parts, machine, options.processor_time)
             for row in ("MiDSS", "DiM with its second pass"):
-                times = parts_of_a_step(
-                    SIZES[size], OURS[row], device, options.steps, clock_of(options)
-                )
+                with freed_memory_kept(device):
+                    times = parts_of_a_step(
+                        SIZES[size], OURS[row], device, options.steps, clock_of(options)
+                    )
                 times["loader"] = (
                     loader_seconds(options.steps, clock_of(options)) if size == "bundle" else None
                 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import ConfigError, NumericError
 from dim_monai.handlers import FDivergence, SharpnessAware, TeacherEMA
 from dim_monai.methods import MiDSS
-from dim_monai.objectives import segmentation_loss
+from dim_monai.objectives import View, segmentation_loss
 from tests.handlers.tiny import (
     Record,
     equal,
@@ -87,6 +89,30 @@ def test_a_term_that_has_nothing_to_compare_leaves_the_step_alone() -> None:
     assert "nothing" not in trainer.state.output[0]["terms"]
 
 
+def test_freed_memory_is_kept_as_long_as_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the training ends by an error."""
+    told: list[str] = []
+
+    @contextmanager
+    def kept(device: torch.device) -> Iterator[None]:
+        told.append(f"kept on {device}")
+        try:
+            yield
+        finally:
+            told.append("given back")
+
+    def fail(views: list[View], logits: list[Tensor]) -> None:
+        told.append("step")
+        raise KeyError
+
+    monkeypatch.setattr("dim_monai.engine.freed_memory_kept", kept)
+    trainer = make_trainer(make_network(), [make_batch(0)])
+    trainer.add_term("failing", fail, 1.0)
+    with pytest.raises(KeyError):
+        trainer.run()
+    assert told == ["kept on cpu", "step", "given back"]
+
+
 def test_two_terms_of_one_name_are_refused() -> None:
     trainer = make_trainer(make_network(), [make_batch(0)])
     trainer.add_term("twice", lambda views, logits: None, 1.0)
@@ -107,6 +133,33 @@ def test_views_in_one_batch_or_one_by_one_make_the_same_step() -> None:
     assert not equal(states[0], state_of(make_network()))
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("limit", "passes"), [(512, 1), (511, 4)])
+def test_views_are_one_batch_up_to_a_size(
+    limit: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four views of two images of 8 x 8."""
+    monkeypatch.setattr("dim_monai.engine.JOINT_PIXELS", limit)
+    asked = passes_of_a_step([])
+    assert len(asked) == passes
+    assert sum(asked) == 8
+
+
+def test_a_second_pass_of_fewer_views_is_made_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else random layers would not repeat: two views are below a limit that four are above."""
+    monkeypatch.setattr("dim_monai.engine.JOINT_PIXELS", 511)
+    sharpness = SharpnessAware(not_perturbed=["unlabelled_in_box", "symmetric"])
+    assert passes_of_a_step([sharpness]) == [2] * (4 + 2)
+
+
+def passes_of_a_step(handlers: list[Any]) -> list[int]:
+    """The images of each forward pass of the student in one step of MiDSS."""
+    network, asked = make_network(), list[int]()
+    teacher = TeacherEMA(network)
+    network.register_forward_pre_hook(lambda _, images: asked.append(len(images[0])))
+    make_trainer(network, [make_batch(0)], teacher, *handlers, method=MiDSS(threshold=0.5)).run()
+    return asked
 
 
 def test_a_run_is_a_function_of_its_seed() -> None:

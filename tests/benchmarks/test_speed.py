@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 import torch
-from speed import is_wanted
+from speed import Apart, is_wanted, variants
 from speed_floor import counted_flop
-from speed_ours import OURS, Ours, Size
+from speed_ours import OURS, SIZES, Ours, Size
 from speed_textbook import SWITCHED, Switches, Textbook
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
@@ -115,3 +115,20 @@ def test_a_name_in_full_is_a_row_alone_and_a_part_is_all_that_have_it() -> None:
     assert chosen("MiDSS, all", "DiM w") == ["MiDSS, all", "DiM with its second pass"]
     assert chosen("bfloat16") == [row for row in OURS if "bfloat16" in row]
     assert chosen("") == list(OURS)
+
+
+def test_a_row_with_memory_kept_steps_when_asked_and_ends_when_told() -> None:
+    kept = [name for name, row in variants(SIZES["bundle"], CPU).items() if row.kept]
+    row = Apart("bundle", CPU, kept[0])
+    row.step()
+    row.step()
+    assert row.process.poll() is None
+    row.close()
+    assert row.process.returncode == 0
+
+
+def test_a_row_whose_process_ends_is_an_error() -> None:
+    row = Apart("bundle", CPU, "no such row")
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        row.step()
+    row.close()
