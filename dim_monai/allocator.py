@@ -22,9 +22,9 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     """Within it, freed memory stays with the process and serves the next tensors.
 
     Otherwise glibc asks the kernel for every tensor above 32 MiB anew and gives it back when it is
-    freed, and the kernel clears each page at its first touch: in a training on large images that is
-    a quarter of the time (``benchmarks/speed.py``). No value changes. Afterwards what is free goes
-    back to the kernel. It is of the whole process and does not nest.
+    freed, and the kernel clears each page at its first touch: at the reference size of
+    ``benchmarks/speed.py`` that is a sixth of the time. No value changes. Afterwards what is free
+    goes back to the kernel. It is of the whole process and does not nest.
 
     Args:
         device: of the training; nothing is done unless it is the CPU, the system Linux and the C
