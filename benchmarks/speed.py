@@ -198,6 +198,8 @@ def measure(size_name: str, device: torch.device, options: argparse.Namespace) -
                 continue
             trainings[name] = Apart(size_name, device, name)
             trainings[name].step()
+            if variant.like in lines:
+                lines[name].gflop = lines[variant.like].gflop
             continue
         training = variant.make()
         training.step()
@@ -224,8 +226,6 @@ def measure(size_name: str, device: torch.device, options: argparse.Namespace) -
     for name, values in seconds.items():
         line = lines[name]
         line.ms, line.steps = 1000 * statistics.median(values), len(values)
-        if chosen[name].kept and chosen[name].like in lines:
-            line.gflop = lines[chosen[name].like].gflop
         flop = line.gflop or lines[MIDSS].gflop
         line.floor_ms = 1e12 * flop / rates[chosen[name].half]
     for training in trainings.values():

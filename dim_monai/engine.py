@@ -22,8 +22,9 @@ from dim_monai.objectives import View, segmentation_loss
 from dim_monai.streams import stream_generator
 
 JOINT_PIXELS = 2**19
-"""Of a step's views on the CPU, up to which they are one batch. Beyond, a joint pass hardly saves
-time (5 % at 16 images of 256 x 256, 29 % at 96 x 96) and takes up to half as much memory again."""
+"""Of a step's views on the CPU, up to which they are one batch. At 16 images of 96 x 96 that saves
+a fifth of the time (``benchmarks/speed.py``); large ones keep a processor busy alone, and joined
+their tensors leave gaps in the memory that is kept."""
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Computes a further term from the views of the step and the student's logits of each of them;
@@ -115,8 +116,6 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.precision = PRECISIONS[precision]
         self.max_gradient_norm = max_gradient_norm
         self.joint_forward = joint_forward
-        # What comes of it in the present step, in its first and its second pass alike.
-        self.joins_views = True
         self.max_skipped_steps = max_skipped_steps
         self.teacher: nn.Module | None = None
         self.extra_terms: dict[str, tuple[ExtraTerm, float]] = {}
@@ -275,20 +274,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         self.views, self.state.diagnostics = self.method.views(
             batch, teacher, step / steps, generator
         )
-        self.joins_views = self._joins(self.views)
         self.state.coefficients = {view.term: view.coefficient for view in self.views} | {
             name: weight for name, (_, weight) in self.extra_terms.items()
         }
         self._random_state = [torch.get_rng_state()]
         if device.type == "cuda":
             self._random_state.append(torch.cuda.get_rng_state(device))
-
-    def _joins(self, views: list[View]) -> bool:
-        """Whether views go through the student together."""
-        if self.joint_forward is not None:
-            return self.joint_forward
-        pixels = sum(view.image[:, 0].numel() for view in views)
-        return self.state.device.type != "cpu" or pixels <= JOINT_PIXELS
 
     def _repeat_random_layers(self) -> None:
         torch.set_rng_state(self._random_state[0])
@@ -335,6 +326,13 @@ class SemiSupervisedTrainer(SupervisedTrainer):
             found |= dict(zip(places, split, strict=True))
         return [found[place] for place in range(len(views))]
 
+    def _joins(self) -> bool:
+        """Whether views go through the student together, the same in all passes of a step."""
+        if self.joint_forward is not None:
+            return self.joint_forward
+        pixels = sum(view.image.numel() // view.image.shape[1] for view in self.views)
+        return self.state.device.type != "cpu" or pixels <= JOINT_PIXELS
+
     def _group(self, place: int, view: View) -> tuple[int, int | str]:
         """Return what a view has in common with those that go through the student with it.
 
@@ -346,7 +344,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         # The terms that handlers add look at unmixed unlabelled images.
         looked_at = view.origin == "unlabelled" and not first.isdisjoint(self.extra_terms)
         order = 2 if view.term in first else int(looked_at)
-        if not self.joins_views:
+        if not self._joins():
             return order, place
         return order, view.origin if self.terms_apart else ""
 
