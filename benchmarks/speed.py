@@ -185,7 +185,10 @@ def measure(size_name: str, device: torch.device, options: argparse.Namespace) -
     rows = variants(size, device)
     chosen = {k: v for k, v in rows.items() if k == MIDSS or is_wanted(k, options.rows, rows)}
     compiler = shutil.which("c++") or shutil.which("g++")
-    lines = {name: Line(size_name, device.type, name) for name in chosen}
+    lines = {
+        name: Line(size_name, device.type, name, "bfloat16" if variant.half else "float32")
+        for name, variant in chosen.items()
+    }
     trainings: dict[str, Any] = {}
     gradients: dict[str, Tensor] = {}
     for name, variant in chosen.items():
@@ -220,14 +223,15 @@ def measure(size_name: str, device: torch.device, options: argparse.Namespace) -
     seconds_of(trainings, WARM_UP, device, clock)
     seconds = seconds_of(trainings, options.steps, device, clock)
     rates = {
-        half: product_rate(device, torch.bfloat16 if half else torch.float32, clock)
-        for half in (False, True)
+        precision: product_rate(device, getattr(torch, precision), clock) / 1e9
+        for precision in ("float32", "bfloat16")
     }
     for name, values in seconds.items():
         line = lines[name]
         line.ms, line.steps = 1000 * statistics.median(values), len(values)
         flop = line.gflop or lines[MIDSS].gflop
-        line.floor_ms = 1e12 * flop / rates[chosen[name].half]
+        line.product_rate = rates[line.precision]
+        line.floor_ms = 1000 * flop / line.product_rate
     for training in trainings.values():
         if isinstance(training, Apart):
             training.close()

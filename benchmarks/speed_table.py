@@ -20,10 +20,12 @@ class Line:
         size: name of the size.
         device: "cpu" or "cuda".
         row: name of the row.
+        precision: in which it computes.
         ms: median of a step.
         steps: how many.
         gflop: operations of convolutions and products in a step.
-        floor_ms: their time at the rate of a large matrix product of that precision.
+        product_rate: GFLOP/s of a large matrix product of that precision.
+        floor_ms: the time of the operations at that rate.
         peak_mb: memory above what the imports take.
         difference: relative distance of the first step's gradient to the row without it.
         numerics: its class.
@@ -33,9 +35,11 @@ class Line:
     size: str
     device: str
     row: str
+    precision: str = "float32"
     ms: float | None = None
     steps: int | None = None
     gflop: float | None = None
+    product_rate: float | None = None
     floor_ms: float | None = None
     peak_mb: float | None = None
     difference: float | None = None
@@ -90,9 +94,11 @@ def table(lines: list[Line]) -> list[str]:
 
 
 def derived(lines: list[Line]) -> list[str]:
-    """Return the mean step of the trainings that could be run."""
+    """Return the rates of the machine, and the mean step of the trainings that could be run."""
+    rates = {line.precision: line.product_rate for line in lines if line.product_rate}
     ms = {line.row: line.ms for line in lines if line.ms}
-    return [
+    told = ", ".join(f"{rate:.0f} GFLOP/s in {precision}" for precision, rate in rates.items())
+    return [f"- A large matrix product, the floor of a step: {told}."] + [
         f"- {VARIANTS[name].title}, mean over a training: {ratio:.2f} of our MiDSS step."
         for name, ratio in mean_steps(ms).items()
         if name != "midss"

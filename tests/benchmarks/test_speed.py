@@ -10,6 +10,7 @@ import torch
 from speed import Apart, is_wanted, variants
 from speed_floor import counted_flop
 from speed_ours import OURS, SIZES, Ours, Size
+from speed_table import Line, derived
 from speed_textbook import SWITCHED, Switches, Textbook
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
@@ -132,3 +133,14 @@ def test_a_row_whose_process_ends_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="ended with 1"):
         row.step()
     row.close()
+
+
+def test_the_rate_of_each_precision_is_told_once() -> None:
+    lines = [
+        Line("bundle", "cpu", "a", product_rate=200.0),
+        Line("bundle", "cpu", "b", product_rate=200.0),
+        Line("bundle", "cpu", "c", "bfloat16", product_rate=50.0),
+        Line("bundle", "cpu", "not run", "float16"),
+    ]
+    (told,) = derived(lines)
+    assert told.endswith(": 200 GFLOP/s in float32, 50 GFLOP/s in bfloat16.")
