@@ -1,6 +1,6 @@
 """What a training step costs: ours beside the textbook's, each optimisation in turn, and the floor.
 
-    python benchmarks/speed.py [--quick] [--steps 20] [--size bundle] [--rows MiDSS SAM]
+    python benchmarks/speed.py [--quick] [--steps 20] [--rows MiDSS SAM]
     python benchmarks/speed.py --size reference --steps 3 --rows "ours: MiDSS" "with its second"
 
 All rows of a size take turns in one process (A B C, A B C, ...), after warm-up, on two threads; the
@@ -10,8 +10,9 @@ one of their own; they take turns with the others. Memory is the peak of a proce
 makes two steps, less what its imports take. Writes ``speed_<size>.csv`` and ``speed_<size>.md``
 into ``benchmarks/results``.
 
-A step at the reference size, a U-Net of 31 M weights and images of 256 pixels, takes about a minute
-on two cores: choose its rows. A name in full is that row alone, a part of one all that have it.
+Without ``--size`` it is the bundle's. A step at the reference size, a U-Net of 31 M weights and
+images of 256 pixels, takes about a minute on two cores, and each row holds gigabytes: choose its
+rows. A name in full is that row alone, a part of one all that have it.
 
 ``--processor-time`` counts the processor's seconds on one thread instead of those on the wall: for
 a machine that others use.
@@ -275,7 +276,7 @@ def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, help="steps that are measured")
-    parser.add_argument("--size", choices=[*SIZES, "all"], default="all")
+    parser.add_argument("--size", choices=SIZES, default="bundle")
     parser.add_argument("--rows", nargs="+", default=[""], help="names of rows or parts of them")
     parser.add_argument("--quick", action="store_true", help="three steps at the bundle's size")
     parser.add_argument("--processor-time", action="store_true")
@@ -293,26 +294,25 @@ def main() -> None:
         return
     if options.quick:
         options.steps, options.size = 3, "bundle"
-    sizes = list(SIZES) if options.size == "all" else [options.size]
+    size = options.size
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     machine = f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
-    for size in sizes:
-        lines, parts = [], {}
-        for name in devices:
-            device = torch.device(name)
-            lines += measure(size, device, options)
-            # What is measured is kept, whatever becomes of the rest.
-            write_results(options.results, lines, parts, machine, options.processor_time)
-            for row in ("MiDSS", "DiM with its second pass"):
-                with freed_memory_kept(device):
-                    times = parts_of_a_step(
-                        SIZES[size], OURS[row], device, options.steps, clock_of(options)
-                    )
-                times["loader"] = (
-                    loader_seconds(options.steps, clock_of(options)) if size == "bundle" else None
-                )
-                parts[size, name, row] = times
+    lines, parts = [], {}
+    for name in devices:
+        device = torch.device(name)
+        lines += measure(size, device, options)
+        # What is measured is kept, whatever becomes of the rest.
         write_results(options.results, lines, parts, machine, options.processor_time)
+        for row in ("MiDSS", "DiM with its second pass"):
+            with freed_memory_kept(device):
+                times = parts_of_a_step(
+                    SIZES[size], OURS[row], device, options.steps, clock_of(options)
+                )
+            times["loader"] = (
+                loader_seconds(options.steps, clock_of(options)) if size == "bundle" else None
+            )
+            parts[size, name, row] = times
+    write_results(options.results, lines, parts, machine, options.processor_time)
 
 
 if __name__ == "__main__":
