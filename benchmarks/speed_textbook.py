@@ -1,8 +1,9 @@
 """The steps as a reader of the papers writes them: what our steps are measured against.
 
 Separate forward passes in float32, Fourier work per image in NumPy, loops over weights, every loss
-read back for the log. The terms and their weights are those of :mod:`dim_monai.methods`, so that
-the same gradient must come out. :class:`Switches` turns on one by one what makes a step faster.
+read back for the log. The terms and their weights are those of the papers: without the trust that
+:mod:`dim_monai.methods` puts into the teacher, so our gradient is another. :class:`Switches` turns
+on one by one what makes a step faster; of each the same gradient must come out.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 import torch
-from speed import Apart, is_wanted, variants
+from speed import Apart, is_wanted, numerics, variants
 from speed_floor import counted_flop
 from speed_ours import OURS, SIZES, Ours, Size
-from speed_table import Line, derived
+from speed_table import TOLERANCES, Line, derived, targets_table
 from speed_textbook import SWITCHED, Switches, Textbook
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
@@ -144,3 +144,23 @@ def test_the_rate_of_each_precision_is_told_once() -> None:
     ]
     (told,) = derived(lines)
     assert told.endswith(": 200 GFLOP/s in float32, 50 GFLOP/s in bfloat16.")
+
+
+def test_a_target_is_met_missed_or_not_run() -> None:
+    def verdict(ours: float | None) -> str:
+        lines = [
+            Line("bundle", "cpu", "textbook MiDSS", ms=100.0),
+            Line("bundle", "cpu", "ours: MiDSS", ms=ours),
+        ]
+        return next(row for row in targets_table(lines) if "float32 |" in row)
+
+    assert verdict(85.0).endswith("| 0.85 | 0.85 | met |")
+    assert verdict(86.0).endswith("| 0.86 | 0.85 | **missed** |")
+    assert verdict(None).endswith("| not run | 0.85 | |")
+
+
+def test_a_difference_beyond_its_tolerance_is_said_to_be() -> None:
+    assert numerics(0.0, half=False) == "bit-identical"
+    for half, kind in ((False, "reordered sums"), (True, "reduced precision")):
+        assert numerics(0.5 * TOLERANCES[kind], half) == kind
+        assert numerics(2 * TOLERANCES[kind], half) == "beyond tolerance"
