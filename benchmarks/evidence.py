@@ -50,14 +50,15 @@ from evidence_cell import DIAGNOSIS, NAMES, SCORES, run_cell
 from evidence_data import PARTS
 from evidence_plan import GROUPS, SETTINGS, VARIANTS, Cell, digest, plan, present
 from evidence_report import write_report
-from evidence_tables import Results, Row, evidence_markdown, readme_lines
+from evidence_tables import Results, Row, ends_table, evidence_markdown, readme_lines
 from mean_step import mean_steps
 from tables import add_rows, read_rows, write_between
 
 from dim_monai.data.demo import make_demo
 
-README = ROOT / "README.md"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+README, METHOD = ROOT / "README.md", ROOT / "docs" / "method.md"
+RESULT_MARKS = ("<!-- results:begin -->", "<!-- results:end -->")
+ENDS_MARKS = ("<!-- ends:begin -->", "<!-- ends:end -->")
 QUICK = ROOT / "benchmarks" / "eval" / "quick"
 REAL = tuple(name for name in GROUPS if name != "quick")
 
@@ -153,7 +154,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse
     cells.add_argument("--budget-minutes", type=float, default=math.inf, help="of beginning cells")
     cells.add_argument("--jobs", type=int, default=1, help="cells at a time")
     table = commands.add_parser("table", help="write and print the tables")
-    table.add_argument("--write", action="store_true", help="the one of the README, too")
+    table.add_argument("--write", action="store_true", help="those of README and method.md, too")
     commands.add_parser("report", help="write the page and its figures")
     options = parser.parse_args(argv)
     if options.quick == bool(options.command):
@@ -193,7 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif options.command == "table":
         sys.stdout.write(write_tables(results, REAL))
         if options.write:
-            write_between(README, BEGIN, END, readme_lines(*load(results)))
+            loaded, diagnosis = load(results)
+            write_between(README, *RESULT_MARKS, readme_lines(loaded, diagnosis))
+            write_between(METHOD, *ENDS_MARKS, ends_table(diagnosis).markdown)
     else:
         sys.stdout.write(f"{write_report(results, *load(results), REAL, __doc__ or '')}\n")
     return 0

@@ -35,8 +35,9 @@ SCORES = (
 )  # fmt: skip
 LOGGED = ("teacher_trust", "unlabelled_weight", "coverage", "agreement", "f_divergence")
 DIAGNOSIS = (
-    *NAMES, "variant", "domain", "cases", "pseudo_coverage", "pseudo_precision", "pseudo_recall",
-    "pseudo_dice", *(f"logged_{name}" for name in LOGGED), "skipped_steps", "machine", "versions",
+    *NAMES, "variant", "domain", "cases", "labelled_slices", "empty_slices", "pseudo_coverage",
+    "pseudo_precision", "pseudo_recall", "pseudo_dice", *(f"logged_{name}" for name in LOGGED),
+    "skipped_steps", "machine", "versions",
 )  # fmt: skip
 
 DIAGNOSED = 8
@@ -63,9 +64,9 @@ def run_cell(
     ) as trained:
         network = Deployed(setting, variant, trained)
         of_cell = {**network.sharpness(split.lists["test"]), **trained.cost}
-        log = _logged(trained.output)
+        of_training = {**network.slices(split.lists["labeled"]), **_logged(trained.output)}
         diagnosis = [
-            {"variant": cell.variant, "domain": domain, **quality, **log}
+            {"variant": cell.variant, "domain": domain, **quality, **of_training}
             for domain, quality in network.pseudo_labels(split.hidden).items()
         ]
         scores = [
@@ -126,6 +127,12 @@ class Deployed:
             "sharpness_sam": round(sharpness(loss, weights, rule="sam", rho=0.05), 5),
             "sharpness_asam": round(sharpness(loss, weights, rule="asam", rho=0.5), 5),
         }
+
+    def slices(self, cases: Sequence[Entry]) -> dict[str, int]:
+        """Return how many labelled slices (or photographs) there are, and how many show nothing."""
+        labels = [label for case in cases for label in _slices(self.transform(dict(case))["label"])]
+        empty = sum(not label.any() for label in labels)
+        return {"labelled_slices": len(labels), "empty_slices": empty}
 
     @torch.no_grad()
     def pseudo_labels(self, cases: Sequence[Entry]) -> dict[str, dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -83,7 +84,7 @@ def _line(
     if not rows:
         return (title, NOT_RUN, *[""] * 8)
     others = results.of(part, setting, baseline) if variant != baseline else []
-    columns = [title, str(len({row["seed"] for row in rows}))]
+    columns = [title, ", ".join(sorted({row["seed"] for row in rows}, key=int))]
     for domain in SETTINGS[setting].source.domains:
         here, there = (in_domain(part_of, domain) for part_of in (rows, others))
         columns += [mean_and_spread(here), difference(here, there, "patient")]
@@ -198,6 +199,8 @@ def readme_lines(results: Results, diagnosis: Iterable[Row]) -> list[str]:
     rows = [row for row in diagnosis if row["digest"] in used and row["part"] == "test"]
     places = sorted({f"{row['machine']}; {row['versions']}" for row in rows})
     caption = [
+        f"{SEEDS} seeds but where the cell says fewer, each with other labelled cases. "
+        f"Scored patients: {_scored_patients(settings)}.",
         "Mean ± standard deviation of the seeds' means; paired difference with its 95 % interval "
         "(seeds and patients resampled).",
         table.note,
@@ -205,6 +208,16 @@ def readme_lines(results: Results, diagnosis: Iterable[Row]) -> list[str]:
         f"Run on: {' | '.join(places) or 'not recorded'}.",
     ]
     return [*table.markdown, "", " ".join(caption)]
+
+
+def _scored_patients(settings: Sequence[str]) -> str:
+    """Return whose cases are scored; settings of one source share their words."""
+    by_count: dict[str, list[str]] = {}
+    for setting in settings:
+        scored = SETTINGS[setting].source.scored.items()
+        told = ", ".join(f"{count} of {domain}" for domain, count in scored)
+        by_count.setdefault(told, []).append(setting)
+    return "; ".join(f"{told} ({', '.join(names)})" for told, names in by_count.items())
 
 
 DIAGNOSED = (
@@ -229,6 +242,36 @@ def diagnosis_table(rows: Sequence[Row], setting: str, part: str) -> Table:
             lines += [line] if found else []
     header = ("method", "domain", "seeds", *(name.replace("_", " ") for name in DIAGNOSED))
     return Table(f"Pseudo-labels in {setting}, {part}", header, tuple(lines))
+
+
+ENDS = {"0": (0, 0), "1 to 3": (1, 3), "4 and more": (4, math.inf)}
+"""Empty labelled slices of a cell -> the least and the most."""
+
+
+def ends_table(rows: Iterable[Row]) -> Table:
+    """Return how much of the pseudo-labels' foreground is right, by empty labelled slices.
+
+    Of every cell of `PROSTATE` with a teacher, whatever its settings: the lowest and the highest.
+    """
+    source = SETTINGS["R1"].source
+    settings = [name for name, setting in SETTINGS.items() if setting.source is source]
+    found = [
+        row
+        for row in rows
+        if row["setting"] in settings and row["logged_teacher_trust"] and row["pseudo_precision"]
+    ]
+    lines = []
+    for name, (least, most) in ENDS.items():
+        here = [row for row in found if least <= int(row["empty_slices"]) <= most]
+        draws = {(row["part"], row["setting"], row["seed"]) for row in here}
+        line = [name, str(len(draws))]
+        for domain in source.domains:
+            right = [float(row["pseudo_precision"]) for row in in_domain(here, domain)]
+            line.append(f"{min(right):.2f} to {max(right):.2f}" if right else NOT_RUN)
+        lines.append(tuple(line))
+    domains = (f"right in {domain}" for domain in source.domains)
+    header = ("empty labelled slices", "draws", *domains)
+    return Table("Pseudo-labels by empty labelled slices", header, tuple(lines))
 
 
 def evidence_markdown(results: Results, diagnosis: Sequence[Row], groups: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ def tables(rows: Sequence[Row], machine: str) -> list[str]:
     lines = [
         f"Simulated volumes of {SIDE} x {SIDE} x {SLICES} voxels, a tiny network. {machine}.",
         "",
-        f"| unlabelled cases | processor ms of a step | x of {small} cases |",
+        f"| unlabelled cases | processor ms of a step | x of {small} cases, median of pairs |",
         "|---|---|---|",
     ]
     for size in sizes:

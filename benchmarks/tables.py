@@ -24,9 +24,17 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def add_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Add rows to a CSV file, which is begun if there is none; threads may do so at a time."""
+    """Add rows to a CSV file, which is begun if there is none; threads may do so at a time.
+
+    Raises:
+        ValueError: the file has other columns.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _ADDING, path.open("a", encoding="utf-8", newline="") as file:
+    with _ADDING, path.open("a+", encoding="utf-8", newline="") as file:
+        file.seek(0)
+        there = next(csv.reader(file), list(columns))
+        if there != list(columns):
+            raise ValueError(f"{path} has the columns {there}, expected {list(columns)}")
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         if not path.stat().st_size:
             writer.writeheader()

@@ -47,7 +47,7 @@ LISTS = {
     "Labelled": "labeled",
     "Unlabelled": "unlabeled",
     "Validation, which chose the network": VALIDATION,
-    "Test, never used": TEST,
+    "Test, in no training of these weights": TEST,
 }
 SHIPPED = {MODEL: MODEL, "model.safetensors": "pretrained.safetensors"}
 """What a training leaves -> what ships: one for MONAI Label, one that no training replaces."""

@@ -23,8 +23,8 @@ from dim_monai.streams import stream_generator
 
 JOINT_PIXELS = 2**19
 """Of a step's views on the CPU, up to which they are one batch. At 16 images of 96 x 96 that saves
-a fifth of the time (``benchmarks/speed.py``); large ones keep a processor busy alone, and joined
-their tensors leave gaps in the memory that is kept."""
+a fifth to a quarter of the time (``benchmarks/speed.py``); large ones keep a processor busy alone,
+and joined their tensors leave gaps in the memory that is kept."""
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Computes a further term from the views of the step and the student's logits of each of them;

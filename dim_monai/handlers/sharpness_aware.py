@@ -45,7 +45,7 @@ class SharpnessAware:
     The second pass may begin late: SAM in the last part of a training finds minima as flat as SAM
     from the first step (Zhou et al., ICLR 2025, arXiv 2410.10373), and costs nothing before.
 
-    Three rules cost less than a second pass of everything in every step:
+    Three rules make fewer operations than a second pass of everything in every step:
 
     * ``looksam`` (Liu et al., CVPR 2022): the second pass comes every ``every`` steps. Between, the
       gradient ``g`` becomes ``g + reuse * ||g|| v`` with v the direction that the last second

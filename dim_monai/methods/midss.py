@@ -35,8 +35,8 @@ class MiDSS:
     (:func:`trust_in_teacher`); no class is asked for more confidence than its average pixel has
     (:func:`pseudo_label`); an unlabelled image in which the teacher finds nothing can be left out
     (:func:`shows_structure`); the labelled image has its photometric augmentation in the supervised
-    term, as in every method here; the teacher runs in evaluation mode and the student's views go
-    through in one batch (see ``SemiSupervisedTrainer``).
+    term, as in every method here; the teacher runs in evaluation mode, and how many of the
+    student's views go through at a time is the trainer's choice (`joint_forward`).
 
     Attributes:
         threshold: of :func:`pseudo_label` (MiDSS: 0.95).

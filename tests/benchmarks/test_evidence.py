@@ -30,8 +30,10 @@ from evidence_plan import (
 )
 from evidence_tables import (
     Results,
+    Row,
     claims_table,
     diagnosis_table,
+    ends_table,
     group_tables,
     readme_lines,
 )
@@ -319,8 +321,8 @@ def test_a_line_shows_mean_spread_and_paired_difference() -> None:
     rows = [score("supervised", seed, dice) for seed, dice in enumerate((0.5, 0.6, 0.7))]
     rows += [score("dim", seed, dice) for seed, dice in enumerate((0.6, 0.7, 0.8))]
     lines = quick_table(rows)
-    assert lines["supervised"][:3] == ("3", "0.600 ± 0.100", "")
-    assert lines["DiM"][:3] == ("3", "0.700 ± 0.100", "+0.100 (+0.100 to +0.100)")
+    assert lines["supervised"][:3] == ("0, 1, 2", "0.600 ± 0.100", "")
+    assert lines["DiM"][:3] == ("0, 1, 2", "0.700 ± 0.100", "+0.100 (+0.100 to +0.100)")
     assert lines["DiM"][-3:] == ("0.050 / 0.250", "-", "0.5")
     assert lines["MiDSS + SAM"][0] == "not run"
 
@@ -361,7 +363,7 @@ def test_looksam_pays_for_a_second_pass_every_fifth_step() -> None:
 def test_rows_of_other_settings_are_counted_and_not_used() -> None:
     rows = [score("dim", 0, 0.5), *(score("dim", seed, 0.9, digest="old") for seed in (1, 2))]
     (table,) = group_tables(Results(rows), "quick", "test")
-    assert {line[0]: line[1:3] for line in table.lines}["DiM"] == ("1", "0.500")
+    assert {line[0]: line[1:3] for line in table.lines}["DiM"] == ("0", "0.500")
     assert table.note == "2 rows of other settings were left out."
 
 
@@ -412,6 +414,27 @@ def test_the_diagnosis_is_a_mean_over_seeds() -> None:
     assert line == ("DiM", "site_b", "2", "-", "0.300", "-", "-", "-", "-", "-")
 
 
+def test_pseudo_labels_are_grouped_by_the_empty_slices_of_their_labels() -> None:
+    def row(seed: int, empty: int, domain: str, right: float, trust: str = "0.9") -> Row:
+        cell = {"part": "test", "setting": "R1", "seed": str(seed), "domain": domain}
+        quality = {"empty_slices": str(empty), "pseudo_precision": str(right)}
+        return dict.fromkeys(DIAGNOSIS, "") | cell | quality | {"logged_teacher_trust": trust}
+
+    rows = [
+        row(0, 0, "rumc_320", 0.5),
+        row(0, 0, "rumc_384", 0.4),
+        row(1, 4, "rumc_320", 0.9),
+        row(2, 9, "rumc_320", 0.8),
+        row(3, 0, "rumc_320", 0.1, trust=""),  # without a teacher
+        row(4, 0, "rumc_320", 0.1) | {"setting": "vessels"},
+    ]
+    assert ends_table(rows).lines == (
+        ("0", "1", "0.50 to 0.50", "0.40 to 0.40"),
+        ("1 to 3", "0", "not run", "not run"),
+        ("4 and more", "2", "0.80 to 0.90", "not run"),
+    )
+
+
 # --- the README --------------------------------------------------------------------------------
 
 
@@ -421,6 +444,8 @@ def test_the_lines_of_the_readme_fit_into_it() -> None:
     begin, end = (text.index(f"<!-- results:{mark} -->") for mark in ("begin", "end"))
     assert len(text) - (end - begin - 1) + len(lines) <= 120
     assert sum("not run" in line for line in lines) == len(ABLATION)
+    scored = "5 of rumc_320, 2 of rumc_384 (R1, R2); 3 of chase_db1, 6 of hrf (vessels)."
+    assert f"Scored patients: {scored}" in lines[-1]
 
 
 # --- measurements ------------------------------------------------------------------------------
