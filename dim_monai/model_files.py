@@ -156,7 +156,8 @@ def _verify(path: Path, content: bytes) -> None:
     hashes = _beside(path, HASHES)
     if not hashes.is_file():
         return
-    words = (line.split() for line in hashes.read_text(errors="replace").splitlines())
+    # A name may hold spaces.
+    words = (line.split(maxsplit=1) for line in hashes.read_text(errors="replace").splitlines())
     stated = {line[1].removeprefix("*"): line[0].lower() for line in words if len(line) == 2}
     if stated.get(path.name) != _sha256(content):
         raise CheckpointError(

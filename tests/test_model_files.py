@@ -69,6 +69,15 @@ def test_the_hashes_are_what_sha256sum_says(tmp_path: Path) -> None:
     assert done.stdout == "model.pt: OK\nmodel.safetensors: OK\n"
 
 
+@pytest.mark.parametrize("mark", [" ", "*"])
+def test_a_name_may_hold_spaces(tmp_path: Path, mark: str) -> None:
+    save_model(tmp_path / "my own  model.pt", weights(1))
+    hashes = tmp_path / "my own  model.sha256"
+    hashes.write_text(hashes.read_text().replace("  my", f" {mark}my"))
+    assert same(read_model(tmp_path / "my own  model.pt"), weights(1))
+    assert same(read_model(tmp_path / "my own  model.safetensors"), weights(1))
+
+
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     for folder in (tmp_path, tmp_path / "again"):

@@ -14,9 +14,12 @@ from monai.data import FolderLayoutBase, ImageWriter, NibabelWriter
 from monai.utils import ImageMetaKey, convert_to_numpy
 from numpy.typing import NDArray
 
-from dim_monai.data.kinds import get_kind
+from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.photograph import read_header, write_mask
 from dim_monai.errors import ConfigError, DataError
+
+UNCERTAINTY = "uncertainty"
+"""What the name of an uncertainty map ends with, as that of a mask with ``seg``."""
 
 
 class MirroredLayout(FolderLayoutBase):
@@ -35,7 +38,8 @@ class MirroredLayout(FolderLayoutBase):
         kind: of the cases, ``"volume"`` or ``"photograph"``; gives name and suffix.
 
     Raises:
-        ConfigError: there is no such kind, or a case does not lie below ``input_dir``.
+        ConfigError: there is no such kind, a case does not lie below ``input_dir``, or its mask
+            would lie beside it: what is called like a mask there may be a person's work.
     """
 
     def __init__(
@@ -43,24 +47,60 @@ class MirroredLayout(FolderLayoutBase):
     ) -> None:
         self.output_dir = Path(output_dir)
         # Cases come with absolute paths, the user's IN may be "images" or "~/images".
-        self.input_dir = Path(os.path.abspath(Path(input_dir).expanduser()))
+        self.input_dir = absolute(input_dir)
         self.postfix = postfix
         self.kind = get_kind(kind)
+        require_apart(self.output_dir, self.input_dir)
 
     def filename(self, subject: Any = "subject", idx: Any = None, **kwargs: Any) -> str:
-        """Return the path of the mask of the case at path ``subject``."""
+        """Return the path of the mask of the case at path ``subject``, whose folder is made."""
+        path = self.place(subject)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return str(path)
+
+    def place(self, subject: Any) -> Path:
+        """Return the path of the mask of the case at path ``subject``; nothing is made."""
         case = Path(str(subject))
-        if case == self.input_dir:
-            folder = self.output_dir
-        elif self.input_dir in case.parents:
-            folder = self.output_dir / case.parent.relative_to(self.input_dir)
-        else:
-            raise ConfigError(
-                "case lies outside the input folder", got=case, expected=self.input_dir
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        name = self.kind.case_name(case)
-        return str(folder / f"{name}_{self.postfix}{self.kind.mask_suffix}")
+        path = self.output_dir / mirrored(case, self.input_dir, self.kind)
+        require_apart(path.parent, case.parent)
+        return path.with_name(f"{path.name}_{self.postfix}{self.kind.mask_suffix}")
+
+
+def mirrored(case: Path, input_dir: Path, kind: Kind) -> Path:
+    """Return what the mask of a case is called below the output folder, without its ending.
+
+    Raises:
+        ConfigError: the case does not lie below ``input_dir``.
+    """
+    if case == input_dir:
+        return Path(kind.case_name(case))
+    if input_dir not in case.parents:
+        raise ConfigError("case lies outside the input folder", got=case, expected=input_dir)
+    return case.parent.relative_to(input_dir) / kind.case_name(case)
+
+
+def absolute(path: str | Path) -> Path:
+    """Return an absolute path without ``..`` and ``~``; links are not followed."""
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def require_apart(masks: Path, images: Path) -> None:
+    """Refuse to write among images: what is called like a mask there may be a person's work.
+
+    Args:
+        masks: a folder.
+        images: a folder, or an image in it.
+
+    Raises:
+        ConfigError: both are one folder.
+    """
+    folder = images.parent if images.is_file() else images
+    if masks.expanduser().resolve() == folder.resolve():
+        raise ConfigError(
+            "the masks would lie among the images",
+            file=masks,
+            do="name another output folder; one below the input is fine",
+        )
 
 
 class WholeNiftiWriter(NibabelWriter):

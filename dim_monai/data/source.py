@@ -27,6 +27,7 @@ from dim_monai.data.datalist import (
 from dim_monai.data.demo import make_demo
 from dim_monai.data.kinds import get_kind
 from dim_monai.data.labels import LabelMapping
+from dim_monai.data.output import UNCERTAINTY, absolute, mirrored
 from dim_monai.data.weights import require_model
 from dim_monai.errors import DataError
 from dim_monai.files import atomic_write
@@ -193,12 +194,13 @@ def inference_cases(dataset_dir: str, *, kind: str = "volume") -> list[dict[str,
     Raises:
         DataError: there is no case, or two of them would be written to one mask.
     """
-    given = Path(os.path.abspath(Path(dataset_dir).expanduser()))
+    given = absolute(dataset_dir)
     find, case_name = get_kind(kind).find, get_kind(kind).case_name
     paths = find(given if given.is_file() else Path(resolve_dataset_dir(given)))
+    paths = [path for path in paths if not case_name(path).endswith(f"_{UNCERTAINTY}")]
     masks: dict[Path, Path] = {}
     for path in paths:
-        if (first := masks.setdefault(path.parent / case_name(path), path)) != path:
+        if (first := masks.setdefault(mirrored(path, given, get_kind(kind)), path)) != path:
             raise DataError(
                 "two cases of one name", file=path, got=f"also {first}", do="rename one of them"
             )

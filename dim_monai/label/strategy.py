@@ -50,14 +50,20 @@ class DisagreementScoring(ScoringMethod):  # type: ignore[misc]  # MONAI Label h
         ]
         if stale:
             pair = StudentAndTeacher(self.bundle, name_to_device(request.get("device", "cuda")))
+        failed = 0
         for image in stale:
-            score = pair.disagree_on(datastore.get_image_uri(image))
+            try:
+                score = pair.disagree_on(datastore.get_image_uri(image))
+            except Exception as error:  # whatever it is, the next image may be sound
+                logger.warning("%s: %s is not scored: %s", self.name, image, error)
+                failed += 1
+                continue
             logger.info("%s: %s has %.4f", self.name, image, score)
             datastore.update_image_info(image, {self.name: score, f"{self.name}_ts": trained})
         return {
             "total": len(images),
-            "skipped": len(images) - len(stale),
-            "executed": len(stale),
+            "skipped": len(images) - len(stale) + failed,
+            "executed": len(stale) - failed,
         }
 
 

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.filereader import read_file_meta_info
 
 from dim_monai.data.kinds import MASK_NAMES, VOLUME, Kind
+from dim_monai.data.output import UNCERTAINTY, absolute, mirrored
 from dim_monai.data.photograph import is_photograph
 from dim_monai.dicom.geometry import SliceHeader
 from dim_monai.dicom.instance import damaged, read_header, sop_class
 from dim_monai.dicom.series import MASK_SUFFIXES, is_nifti, read_headers
 from dim_monai.errors import DataError
 from dim_monai.predict.mask_like import reason_to_skip_file
-from dim_monai.predict.rules import SeriesRules, is_images, reason_to_skip
+from dim_monai.predict.rules import SINGLE_IMAGE, SeriesRules, is_images, reason_to_skip
 from dim_monai.predict.series import VolumeSeries, prove_series, pseudonym
-
-UNCERTAINTY = "uncertainty"
-"""What the name of an uncertainty map ends with, as that of a mask with ``seg``."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def root_of(given: Path) -> Path:
     Raises:
         DataError: there is nothing at ``given``.
     """
-    root = given.expanduser().absolute()
+    root = absolute(given)
     if not root.exists():
         raise DataError("no such file or folder", file=root, do="check the path")
     return root if root.is_dir() or is_nifti(root) or is_photograph(root) else root.parent
@@ -119,10 +117,10 @@ def find_cases(
         DataError: there is nothing at ``given``.
     """
     root = root_of(given)
-    file = given.expanduser().absolute()
+    file = absolute(given)
     search = _Search(Found(root), kind, rules, allow_missing_slices)
     if file.is_dir():
-        search.walk(None if leave_out is None else leave_out.expanduser().absolute())
+        search.walk(None if leave_out is None else absolute(leave_out))
     elif (is_nifti if kind is VOLUME else is_photograph)(file):
         search.found.cases.append(Case(file, file.name))
     elif kind is VOLUME and root != file and sop_class(file) is not None:
@@ -142,6 +140,10 @@ class _Search:
     allow_missing_slices: bool
     taken: defaultdict[str, list[Case]] = field(default_factory=lambda: defaultdict(list))
     """The series that are cases, by UID."""
+    apart: defaultdict[str, list[tuple[Path, Sequence[SliceHeader]]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """What is no volume or no sound one, by the UID of its series: it may be part of a case."""
 
     def walk(self, leave_out: Path | None) -> None:
         """Look through the folder."""
@@ -171,12 +173,12 @@ class _Search:
 
     def refuse_repeated(self) -> None:
         """Take out what would be segmented twice, or in parts, or written to one mask."""
-        for parts in self.taken.values():
+        for uid, parts in self.taken.items():
             self._refuse_parts(parts)
+            self._refuse_without(parts, self.apart[uid])
         masks: dict[Path, Case] = {}
         for case in sorted(self.found.cases, key=lambda case: case.image):
-            place = case.image.parent / self.kind.case_name(case.image)
-            first = masks.setdefault(place, case)
+            first = masks.setdefault(mirrored(case.image, self.found.root, self.kind), case)
             if first is not case:
                 error = DataError(
                     "two cases of one name", file=case.image, got=f"also {first.image}",
@@ -191,10 +193,13 @@ class _Search:
         try:
             if reason := reason_to_skip(headers, rules):
                 self.found.skipped.append(Skipped(name, reason))
+                if reason == SINGLE_IMAGE:
+                    self.apart[headers[0].series_uid].append((image, headers))
                 return
             series = prove_series(folder, headers, allow_missing_slices=self.allow_missing_slices)
         except (DataError, OSError) as error:
             self.found.refused.append(Refused(self._name(image), error, image))
+            self.apart[headers[0].series_uid].append((image, headers))
             return
         case = Case(image, self._name(image), series)
         self.found.cases.append(case)
@@ -244,7 +249,9 @@ class _Search:
         """Skip a copy of a series; refuse a series whose files lie in several folders."""
         if len(parts) == 1:
             return
-        first, *others = [(case, _instances(case)) for case in parts]
+        first, *others = [
+            (case, _instances(case.series.files if case.series else ())) for case in parts
+        ]
         for case, instances in others:
             if instances != first[1]:
                 break
@@ -252,19 +259,28 @@ class _Search:
             self.found.skipped.append(Skipped(case.name, f"a copy of {first[0].name}"))
         else:
             return
-        folders = [str(case.image) for case in parts]
         for case in parts:
-            error = DataError(
-                "the files of one series lie in several folders", file=case.image,
-                got=f"others in {', '.join(f for f in folders if f != str(case.image))}",
-                do="put them into one folder, or take away what does not belong to the volume",
-            )  # fmt: skip
-            self._refuse(case, error)
+            folders = [other.image for other in parts if other is not case]
+            self._refuse(case, _in_several_folders(case, folders), case.image)
 
-    def _refuse(self, case: Case, error: DataError) -> None:
+    def _refuse_without(
+        self, cases: Sequence[Case], apart: Sequence[tuple[Path, Sequence[SliceHeader]]]
+    ) -> None:
+        """Refuse a case of whose series other files, no copies, lie in a folder of their own."""
+        for case in [case for case in cases if case in self.found.cases]:
+            own = _instances(_files_of(case))
+            others = [
+                image
+                for image, headers in apart
+                if not _instances([header.file for header in headers]) <= own
+            ]
+            if others:
+                self._refuse(case, _in_several_folders(case, others), case.image)
+
+    def _refuse(self, case: Case, error: DataError, image: Path | None = None) -> None:
         if case in self.found.cases:
             self.found.cases.remove(case)
-            self.found.refused.append(Refused(case.name, error))
+            self.found.refused.append(Refused(case.name, error, image))
 
     def _folders(self, leave_out: Path | None) -> Iterator[tuple[Path, list[Path]]]:
         """Yield each folder and its files; hidden ones and `leave_out` are not looked at."""
@@ -288,10 +304,22 @@ class _Search:
         return path.relative_to(root).as_posix() if path != root else root.name
 
 
-def _instances(case: Case) -> set[str]:
-    """Return the SOPInstanceUIDs of a series."""
+def _in_several_folders(case: Case, others: Sequence[Path]) -> DataError:
+    return DataError(
+        "the files of one series lie in several folders", file=case.image,
+        got=f"others in {', '.join(map(str, others))}",
+        do="put them into one folder, or take away what does not belong to the volume",
+    )  # fmt: skip
+
+
+def _files_of(case: Case) -> Sequence[Path]:
+    return case.series.files if case.series else ()
+
+
+def _instances(files: Iterable[Path]) -> set[str]:
+    """Return the SOPInstanceUIDs of files."""
     found = set()
-    for file in case.series.files if case.series else ():
+    for file in files:
         try:
             found.add(str(read_file_meta_info(file).MediaStorageSOPInstanceUID))
         except Exception as error:  # as in dim_monai.dicom.instance

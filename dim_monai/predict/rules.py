@@ -16,6 +16,7 @@ from dim_monai.dicom.geometry import ORIENTATION_TOLERANCE, SliceHeader
 from dim_monai.dicom.instance import damaged
 from dim_monai.errors import ConfigError
 
+SINGLE_IMAGE = "a single image, no volume"
 _TAGS = ["ImageType", "ScanningSequence", "EchoTime"]
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 """What a code of the standard looks like; whatever else stands in a header is not repeated."""
@@ -86,7 +87,7 @@ def reason_to_skip(headers: Sequence[SliceHeader], rules: SeriesRules) -> str | 
     if echo_time_ms is not None and echo_time_ms < rules.smallest_echo_time_ms:
         return f"EchoTime {echo_time_ms:g} ms, below {rules.smallest_echo_time_ms:g} ms"
     if len(headers) == 1 and not first.multi_frame:
-        return "a single image, no volume"
+        return SINGLE_IMAGE
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from monai.utils import convert_to_numpy
 from torch import Tensor
 
 from dim_monai.data.kinds import VOLUME
-from dim_monai.data.output import MirroredLayout
-from dim_monai.predict.cases import UNCERTAINTY, Case, Found
+from dim_monai.data.output import UNCERTAINTY, MirroredLayout, absolute
+from dim_monai.predict.cases import Case, Found
 from dim_monai.predict.dicom_seg import SegmentationMaker
 from dim_monai.predict.maps import insert_slices, write_map
 from dim_monai.predict.measure import Measured, cup_to_disc, measure, uncertainty, voxel_ml
@@ -96,9 +96,13 @@ def predict(
     """
     files = _Files(found.root, out, segmenter)
     for refused in found.refused:
+        error: Exception = refused.error
         if refused.image is not None:
-            files.remove(refused.image)
-        done(Outcome(refused.name, error=refused.error))
+            try:
+                files.remove(refused.image)
+            except OSError as left:  # worse than why it was refused: an old mask remains
+                error = left
+        done(Outcome(refused.name, error=error))
     stages = _Stages(segmenter, files, extras)
 
     def tell(job: _Job) -> None:
@@ -127,17 +131,17 @@ class _Files:
     """Where the files of a case go."""
 
     def __init__(self, root: Path, out: Path, segmenter: Segmenter) -> None:
-        self.out = out.expanduser().absolute()
+        self.out = absolute(out)
         kind = segmenter.kind.name
-        self.masks = MirroredLayout(str(out), str(root), kind=kind)
-        self.maps = MirroredLayout(str(out), str(root), UNCERTAINTY, kind=kind)
+        self.masks = MirroredLayout(str(self.out), str(root), kind=kind)
+        self.maps = MirroredLayout(str(self.out), str(root), UNCERTAINTY, kind=kind)
         self.suffix = segmenter.kind.mask_suffix
 
     def of(self, image: Path) -> dict[str, Path]:
-        mask = Path(self.masks.filename(subject=image))
+        mask = self.masks.place(image)
         return {
             "mask": mask,
-            UNCERTAINTY: Path(self.maps.filename(subject=image)),
+            UNCERTAINTY: self.maps.place(image),
             "dicom_seg": mask.with_name(mask.name.removesuffix(self.suffix) + SEG_SUFFIX),
         }
 
@@ -147,7 +151,7 @@ class _Files:
                 file.unlink(missing_ok=True)
 
     def relative(self, file: Path) -> str:
-        return file.absolute().relative_to(self.out).as_posix()
+        return file.relative_to(self.out).as_posix()
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,9 @@ class _Stages:
         try:
             yield
         except BaseException as error:
-            self.files.remove(job.case.image)
+            # What stopped the case may stop this, too, and is what is told.
+            with suppress(OSError):
+                self.files.remove(job.case.image)
             if not isinstance(error, Exception):  # Ctrl-C
                 raise
             job.outcome.error = error  # whatever it is, the next case may be sound
@@ -194,6 +200,7 @@ class _Stages:
         """Write the files of a case, the mask last, so that it says that all are there."""
         segmenter, files, extras = self.segmenter, self.files, self.extras
         places = files.of(case.image)
+        places["mask"].parent.mkdir(parents=True, exist_ok=True)
         item, probabilities = prediction.item, convert_to_numpy(prediction.probabilities)
         labels = convert_to_numpy(item["pred"])[0]
         photograph = segmenter.kind is not VOLUME

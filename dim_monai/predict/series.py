@@ -104,7 +104,8 @@ def _missing(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
     if smallest_mm < DUPLICATE_MM:
         return []
     steps = np.rint(gaps_mm / smallest_mm).astype(int)
-    if steps.sum() > 2 * len(headers):  # more would be missing than there is
+    # So many are rather a sign of one slice that lies too near and makes a finer grid of all.
+    if 2 * (steps.sum() - len(gaps_mm)) > len(headers):
         return []
     return [
         replace(

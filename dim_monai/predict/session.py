@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dim_monai.bundle.find import find_bundle
+from dim_monai.data.output import absolute, require_apart
 from dim_monai.data.prepare.publish import sha256_of
-from dim_monai.errors import ConfigError
 from dim_monai.files import require_writable
 from dim_monai.predict.cases import Found, find_cases, root_of
 from dim_monai.predict.dicom_seg import SegmentationMaker
@@ -70,7 +70,7 @@ class Session:
         self._clock = time.perf_counter()
         with quiet_headers():
             root = root_of(request.given)
-            _require_apart(root, request.out)
+            require_apart(request.out, root)
             require_writable(request.out)
             bundle = find_bundle(request.bundle)
             self.segmenter: Segmenter = open_bundle(bundle, root, request.out, request.settings)
@@ -86,6 +86,9 @@ class Session:
                 leave_out=request.out,
                 allow_missing_slices=request.allow_missing_slices,
             )
+            images = {case.image for case in self.found.cases}
+            if root in images | {refused.image for refused in self.found.refused}:
+                require_apart(request.out, root.parent)  # a series: its mask lies beside its folder
         self.outcomes: list[Outcome] = []
 
     def run(self, done: Callable[[Outcome], None]) -> None:
@@ -118,7 +121,7 @@ class Session:
                 "dicom_seg": self.request.dicom_seg,
                 "allow_missing_slices": self.request.allow_missing_slices,
             },
-            out=self.request.out.expanduser().absolute(),
+            out=absolute(self.request.out),
             started=self._started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - self._clock,
         )
@@ -129,19 +132,4 @@ class Session:
             self.segmenter.bundle.name,
             self.segmenter.version,
             self._model_sha256,
-        )
-
-
-def _require_apart(root: Path, out: Path) -> None:
-    """Refuse to write beside the images: what is called like a mask there may be a person's work.
-
-    Raises:
-        ConfigError: the output folder is the input folder.
-    """
-    folder = root if root.is_dir() else root.parent
-    if out.expanduser().absolute().resolve() == folder.resolve():
-        raise ConfigError(
-            "the masks would lie among the images",
-            file=out,
-            do="name another output folder; one below the input is fine",
         )

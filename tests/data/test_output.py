@@ -74,6 +74,22 @@ def test_cases_of_one_folder_have_masks_of_different_names(tmp_path) -> None:
     assert len({layout.filename(tmp_path / name) for name in names}) == 3
 
 
+@pytest.mark.parametrize("given", ["", ".", "sub/..", "case.nii.gz"])
+def test_a_mask_is_not_written_beside_its_image(tmp_path, given) -> None:
+    (tmp_path / "case.nii.gz").touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out in (tmp_path, tmp_path / "link"):
+        with pytest.raises(ConfigError, match="among the images"):
+            MirroredLayout(str(out), str(tmp_path / given))
+
+
+def test_the_mask_of_a_folder_that_is_the_case_is_not_written_beside_it(tmp_path) -> None:
+    layout = MirroredLayout(str(tmp_path), str(tmp_path / "series"))
+    with pytest.raises(ConfigError, match="among the images"):
+        layout.filename(tmp_path / "series")
+
+
 def test_the_postfix_can_be_chosen(tmp_path) -> None:
     layout = MirroredLayout(str(tmp_path / "out"), str(tmp_path), postfix="mask")
     assert Path(layout.filename(tmp_path / "x.nii")).name == "x_mask.nii.gz"

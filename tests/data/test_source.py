@@ -18,6 +18,7 @@ from dim_monai.data.labels import LabelMapping
 from dim_monai.errors import DataError
 from tests.photograph_builder import save as save_photograph
 from tests.photograph_builder import scene
+from tests.predict.scans import write_nifti, write_scan
 
 LABELS = LabelMapping({"background": [0], "prostate": [1]})
 
@@ -212,6 +213,23 @@ def test_photographs_of_one_name_would_be_written_to_one_mask(tmp_path: Path) ->
         save_photograph(tmp_path / name, scene())
     with pytest.raises(DataError, match="two cases of one name"):
         source.inference_cases(str(tmp_path), kind="photograph")
+
+
+def test_maps_of_uncertainty_are_no_cases(tmp_path: Path) -> None:
+    for name in ("eye.png", "eye_uncertainty.png"):
+        save_photograph(tmp_path / name, scene())
+    (case,) = source.inference_cases(str(tmp_path), kind="photograph")
+    assert case["case"] == "eye"
+
+
+def test_a_series_and_a_file_in_it_of_its_name_would_be_written_to_one_mask(
+    tmp_path: Path,
+) -> None:
+    scan = write_scan(tmp_path / "T2")
+    write_nifti(scan / "T2.nii.gz")
+    with pytest.raises(DataError, match="two cases of one name"):
+        source.inference_cases(str(scan))
+    assert len(source.inference_cases(str(tmp_path))) == 2  # T2_seg and T2/T2_seg
 
 
 def test_an_unreadable_photograph_stops_the_segmentation_before_it_begins(tmp_path: Path) -> None:

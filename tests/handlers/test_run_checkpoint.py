@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from torch import nn
+from torch import Tensor, nn
 
 from dim_monai.checkpoints import Checkpoints
 from dim_monai.engine import SemiSupervisedTrainer
@@ -25,6 +25,7 @@ from dim_monai.handlers import (
     TeacherEMA,
     TrainingLog,
 )
+from dim_monai.handlers.run_checkpoint import random_state, set_random_state
 from dim_monai.methods import MiDSS
 from tests.handlers.tiny import (
     BothKinds,
@@ -307,3 +308,14 @@ def test_a_loader_that_cannot_begin_later_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_wish_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="resume"):
         RunCheckpoint(str(tmp_path), resume="maybe")
+
+
+def test_fewer_devices_take_the_generators_that_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[int, Tensor] = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: taken.update({device: state})
+    )
+    states = [torch.tensor([1]), torch.tensor([2])]
+    set_random_state({**random_state(), "cuda": states})
+    assert taken == {0: states[0]}

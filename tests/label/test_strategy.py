@@ -86,3 +86,21 @@ def test_each_case_is_scored_once_a_training(trained: Path) -> None:
     assert score({"device": "cpu"}, store) == {"total": 3, "skipped": 2, "executed": 1}
     os.utime(trained / "eval" / "teacher.pt", (1, 1))
     assert score({"device": "cpu"}, store) == {"total": 3, "skipped": 0, "executed": 3}
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_others(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Damaged(Pair):
+        def disagree_on(self, image: str) -> float:
+            if image.endswith("/a"):
+                raise RuntimeError("applying transform")  # as MONAI wraps it
+            return super().disagree_on(image)
+
+    monkeypatch.setattr(strategy, "StudentAndTeacher", Damaged)
+    store = Store(a={}, bbb={})
+    done = DisagreementScoring("score", trained)({"device": "cpu"}, store)
+    assert done == {"total": 2, "skipped": 1, "executed": 1}
+    assert store.info["a"] == {}
+    assert store.info["bbb"]["score"] > 0
+    assert "a is not scored" in caplog.text

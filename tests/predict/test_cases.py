@@ -287,6 +287,44 @@ def test_parts_of_a_series_are_no_volumes(tmp_path: Path) -> None:
     assert all("several folders" in message for message in refusals(found).values())
 
 
+def test_one_image_of_a_series_elsewhere_makes_the_rest_no_volume(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "in" / "a")
+    (tmp_path / "in" / "b").mkdir()
+    last = max(scan.iterdir())
+    last.rename(tmp_path / "in" / "b" / last.name)
+    found = find(tmp_path / "in")
+    assert names(found) == []
+    assert "several folders" in refusals(found)["a"]
+    assert [refused.image for refused in found.refused] == [tmp_path / "in" / "a"]
+
+
+def test_one_copied_image_of_a_series_elsewhere_is_only_skipped(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "in" / "a")
+    (tmp_path / "in" / "b").mkdir()
+    shutil.copy(max(scan.iterdir()), tmp_path / "in" / "b")
+    found = find(tmp_path / "in")
+    assert names(found) == ["a"]
+    assert reasons(found) == {"b (1 files)": "a single image, no volume"}
+
+
+def test_a_series_and_a_file_in_it_of_its_name_are_not_both_segmented(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "T2")
+    write_nifti(scan / "T2.nii.gz")
+    found = find(scan)
+    assert len(found.cases) == 1
+    (message,) = refusals(found).values()
+    assert "two cases of one name" in message
+
+
+@pytest.mark.parametrize("given", ["..", "../in", "sub/..", "../in/a.nii.gz"])
+def test_a_path_may_go_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    write_nifti(tmp_path / "in" / "a.nii.gz")
+    write_nifti(tmp_path / "in" / "sub" / "out" / "left.nii.gz")
+    monkeypatch.chdir(tmp_path / "in" / ("sub" if given == ".." else ""))
+    (found,) = find(Path(given), leave_out=tmp_path / "in" / "sub" / "x" / ".." / "out").cases
+    assert found.image == tmp_path / "in" / "a.nii.gz"
+
+
 def test_a_series_of_another_class_beside_it_does_not_change_its_name(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "in" / "t2")
     other = write_scan(tmp_path / "seg", Modality="SEG", SOPClassUID=SecondaryCaptureImageStorage)

@@ -206,6 +206,44 @@ def test_masks_are_not_written_among_the_images(prostate: SimpleNamespace, tmp_p
     assert run(tmp_path, tmp_path / "out", *prostate.words).exit_code == 0
 
 
+def test_the_mask_of_a_series_is_not_written_beside_its_folder(
+    prostate: SimpleNamespace, tmp_path: Path
+) -> None:
+    scan = write_scan(tmp_path / "study" / "T2")
+    work = tmp_path / "study" / "T2_seg.nii.gz"
+    work.write_bytes(b"a day of work")
+    for _ in ("sound", "a slice is missing"):
+        result = run(scan, tmp_path / "study", *prostate.words)
+        assert result.exit_code == EXIT_CODES[ConfigError]
+        assert "another output folder" in result.stderr
+        assert work.read_bytes() == b"a day of work"
+        sorted(scan.iterdir())[4].unlink()
+
+
+def test_paths_may_go_upwards(
+    prostate: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nifti(tmp_path / "in" / "a.nii.gz")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = run("../in", "../here/../out", *prostate.words)
+    assert result.exit_code == 0, result.stderr
+    assert set(tree(tmp_path / "out")) == {"a_seg.nii.gz"}
+
+
+def test_a_case_whose_folder_cannot_be_made_does_not_end_the_run(
+    prostate: SimpleNamespace, tmp_path: Path
+) -> None:
+    for name in ("s1/a.nii.gz", "s2/b.nii.gz"):
+        write_nifti(tmp_path / "in" / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "s1").write_bytes(b"a file")
+    result = run(tmp_path / "in", tmp_path / "out", *prostate.words)
+    assert result.exit_code != 0
+    assert "s1/a.nii.gz" in result.stderr
+    assert set(tree(tmp_path / "out")) == {"s1", "s2/b_seg.nii.gz"}
+
+
 def test_a_series_that_lost_a_slice_keeps_no_mask_of_before(
     prostate: SimpleNamespace, tmp_path: Path
 ) -> None:

@@ -72,6 +72,14 @@ def test_a_gap_that_is_no_whole_slice_is_refused_even_so(shift_mm: float) -> Non
         prove_series(FOLDER, [*headers[:5], *moved], allow_missing_slices=True)
 
 
+def test_one_slice_that_lies_too_near_makes_no_finer_grid() -> None:
+    """By the smallest distance, every second slice of the volume would be called missing."""
+    headers = headers_of("axial")
+    last = replace(headers[-1], position_mm=np.add(headers[-1].position_mm, [0, 0, -1.5]))
+    with pytest.raises(DataError, match=r"not evenly spaced"):
+        prove_series(FOLDER, [*headers[:-1], last], allow_missing_slices=True)
+
+
 def test_what_is_wrong_without_gaps_is_wrong_with_them() -> None:
     headers = headers_of("axial")
     with pytest.raises(DataError, match="same position"):
