@@ -23,7 +23,7 @@ test: $(INSTALLED) ## run the tests; those on real images need DIM_TEST_DATA
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-label: $(LABEL_INSTALLED) ## run laws, bundles and the server with the versions of MONAI Label
-	$(LABEL_BIN)/python -m pytest -q tests/laws tests/bundles tests/inference tests/label
+	$(LABEL_BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/laws tests/bundles tests/inference tests/label
 
 check: $(INSTALLED) ## lint, format, types, spelling; changes nothing
 	$(BIN)/ruff check

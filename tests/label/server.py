@@ -23,8 +23,8 @@ from monai.bundle import ConfigParser
 from tests.bundles.examples import Example, copy_bundle
 
 STAND_IN = Path(__file__).with_name("torchvision_stand_in")
-STARTS_WITHIN_S = 120
-TASK_WITHIN_S = 240
+STARTS_WITHIN_S = 300
+TASK_WITHIN_S = 600
 
 
 @dataclass(frozen=True)

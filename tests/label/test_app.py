@@ -17,7 +17,6 @@ NAME = PROSTATE.name
 SCORE = f"disagreement_{NAME}"
 
 
-@pytest.mark.timeout(900)
 def test_the_case_to_label_next_is_the_one_the_networks_disagree_on(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:

@@ -119,7 +119,6 @@ def test_the_options_of_the_panel_have_their_effect(served: Served, tmp_path: Pa
         assert np.array_equal(mask, own_mask(served, image, tmp_path / name, **own))
 
 
-@pytest.mark.timeout(600)
 def test_two_labels_train_on_all_studies(served: Served, tmp_path: Path) -> None:
     name, bundle, server = served.example.name, served.bundle, served.server
     before = served_mask(served, served.studies[0], tmp_path)
