@@ -239,7 +239,8 @@ GROUPS = {
 """In the order in which they are run; the last one by ``--quick`` alone."""
 
 _NOT_OF_A_TRAINING = (
-    *OF_A_START, "seed", "imports", "bundle_root", "initialize", "run", "training", "finalize",
+    *OF_A_START, "seed", "imports", "bundle_root", "run_identity", "initialize", "run", "training",
+    "finalize",
     "validate#key_metric", "validate#additional_metrics", "validate#postprocessing",
     "validate#handlers", "validate#evaluator", "evaluate#handlers", "evaluate#evaluator",
 )  # fmt: skip

@@ -127,6 +127,14 @@ class RunCheckpoint:
             return None
         if rank() == 0:
             self.checkpoints.sweep()
+        return self.interrupted()
+
+    def interrupted(self) -> dict[str, Any] | None:
+        """Return the state of the run to go on with, None if there is none; nothing is removed.
+
+        Raises:
+            CheckpointError: as when the training starts.
+        """
         state = self.checkpoints.newest()
         if state is None:
             if self.resume is True:
@@ -186,6 +194,23 @@ class RunCheckpoint:
         if self._random is not None:
             set_random_state(self._random)
             self._random = None
+
+
+def require_same_run(folder: str, identity: Mapping[str, str], resume: bool | str = "auto") -> None:
+    """Refuse to go on with another run, before anything that it left is replaced.
+
+    Args:
+        folder: of its checkpoints.
+        identity: as of :class:`RunCheckpoint`.
+        resume: as of :class:`RunCheckpoint`; False refuses nothing.
+
+    Raises:
+        ConfigError: ``resume`` is none of the three.
+        CheckpointError: an interrupted run of another identity, or none where ``resume`` is True.
+    """
+    run = RunCheckpoint(folder, resume=resume, identity=identity)
+    if resume is not False:
+        run.interrupted()
 
 
 def random_state() -> dict[str, Any]:
