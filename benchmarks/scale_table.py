@@ -68,7 +68,8 @@ def tables(rows: Sequence[Row], machine: str) -> list[str]:
     lines += [f"| {row.what} | {row.value:.2f} |" for row in rows if row.part == "memory"]
     lines += [
         "",
-        "| gloo ranks | samples a second | x of one rank | processor time of a sample, x |",
+        "| gloo ranks | samples a second | x of one rank, median of pairs "
+        "| processor time of a sample, x |",
     ]
     lines += ["|---|---|---|---|"]
     for count in sorted({row.size for row in rows if row.part == "ranks"}):

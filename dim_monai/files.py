@@ -1,4 +1,4 @@
-"""Files that are whole or not there: the one way this package replaces a file."""
+"""Files that are whole or not there: the one way to replace a file; and where a file is."""
 
 from __future__ import annotations
 
@@ -128,3 +128,8 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of what a user named, without ``~`` and ``..``; links stay."""
+    return Path(os.path.abspath(Path(path).expanduser()))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.photograph import read_header, write_mask
 from dim_monai.errors import ConfigError, DataError
+from dim_monai.files import absolute
 
 UNCERTAINTY = "uncertainty"
 """What the name of an uncertainty map ends with, as that of a mask with ``seg``."""
@@ -77,11 +78,6 @@ def mirrored(case: Path, input_dir: Path, kind: Kind) -> Path:
     if input_dir not in case.parents:
         raise ConfigError("case lies outside the input folder", got=case, expected=input_dir)
     return case.parent.relative_to(input_dir) / kind.case_name(case)
-
-
-def absolute(path: str | Path) -> Path:
-    """Return an absolute path without ``..`` and ``~``; links are not followed."""
-    return Path(os.path.abspath(Path(path).expanduser()))
 
 
 def require_apart(masks: Path, images: Path) -> None:

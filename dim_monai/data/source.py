@@ -27,10 +27,10 @@ from dim_monai.data.datalist import (
 from dim_monai.data.demo import make_demo
 from dim_monai.data.kinds import get_kind
 from dim_monai.data.labels import LabelMapping
-from dim_monai.data.output import UNCERTAINTY, absolute, mirrored
+from dim_monai.data.output import UNCERTAINTY, mirrored
 from dim_monai.data.weights import require_model
 from dim_monai.errors import DataError
-from dim_monai.files import atomic_write
+from dim_monai.files import absolute, atomic_write
 
 logger = logging.getLogger(__name__)
 

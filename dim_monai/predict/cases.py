@@ -15,12 +15,13 @@ from pathlib import Path
 from pydicom.filereader import read_file_meta_info
 
 from dim_monai.data.kinds import MASK_NAMES, VOLUME, Kind
-from dim_monai.data.output import UNCERTAINTY, absolute, mirrored
+from dim_monai.data.output import UNCERTAINTY, mirrored
 from dim_monai.data.photograph import is_photograph
 from dim_monai.dicom.geometry import SliceHeader
 from dim_monai.dicom.instance import damaged, read_header, sop_class
 from dim_monai.dicom.series import MASK_SUFFIXES, is_nifti, read_headers
 from dim_monai.errors import DataError
+from dim_monai.files import absolute
 from dim_monai.predict.mask_like import reason_to_skip_file
 from dim_monai.predict.rules import SINGLE_IMAGE, SeriesRules, is_images, reason_to_skip
 from dim_monai.predict.series import VolumeSeries, prove_series, pseudonym
@@ -249,9 +250,7 @@ class _Search:
         """Skip a copy of a series; refuse a series whose files lie in several folders."""
         if len(parts) == 1:
             return
-        first, *others = [
-            (case, _instances(case.series.files if case.series else ())) for case in parts
-        ]
+        first, *others = [(case, _instances(_files_of(case))) for case in parts]
         for case, instances in others:
             if instances != first[1]:
                 break

@@ -15,7 +15,8 @@ from monai.utils import convert_to_numpy
 from torch import Tensor
 
 from dim_monai.data.kinds import VOLUME
-from dim_monai.data.output import UNCERTAINTY, MirroredLayout, absolute
+from dim_monai.data.output import UNCERTAINTY, MirroredLayout
+from dim_monai.files import absolute
 from dim_monai.predict.cases import Case, Found
 from dim_monai.predict.dicom_seg import SegmentationMaker
 from dim_monai.predict.maps import insert_slices, write_map

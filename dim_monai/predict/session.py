@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dim_monai.bundle.find import find_bundle
-from dim_monai.data.output import absolute, require_apart
+from dim_monai.data.output import require_apart
 from dim_monai.data.prepare.publish import sha256_of
-from dim_monai.files import require_writable
+from dim_monai.files import absolute, require_writable
 from dim_monai.predict.cases import Found, find_cases, root_of
 from dim_monai.predict.dicom_seg import SegmentationMaker
 from dim_monai.predict.quiet import quiet_headers
