@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer, Trainer
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
@@ -143,7 +144,8 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         # What a checkpoint holds besides network, optimizer and scaler; handlers add to it.
         self.parts: dict[str, Stateful] = {}
         # Set by a handler that can go on with an interrupted run; called before training starts.
-        self.restore: Callable[[SemiSupervisedTrainer], None] | None = None
+        # Returns whether that run had made all its steps.
+        self.restore: Callable[[SemiSupervisedTrainer], bool] | None = None
         # Of a run that was interrupted and goes on here.
         self.seconds_before = 0.0
         self.skipped_in_a_row = 0
@@ -168,9 +170,16 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         )
 
     def run(self) -> None:  # type: ignore[override]  # as MONAI's trainers
-        """Train; unlike MONAI's trainer the gradient scaler of an earlier call is kept."""
-        if self.restore is not None:
-            self.restore(self)
+        """Train; unlike MONAI's trainer the gradient scaler of an earlier call is kept.
+
+        Where an interrupted run had made all its steps, its results are written again: there is no
+        step to make, and Ignite would begin anew.
+        """
+        if self.restore is not None and self.restore(self):
+            self.state.times[Events.COMPLETED.name] = 0.0  # takes no time now; seconds_before did
+            self.fire_event(Events.STARTED)
+            self.fire_event(Events.COMPLETED)
+            return
         try:
             with freed_memory_kept(self.state.device):
                 super(Trainer, self).run()

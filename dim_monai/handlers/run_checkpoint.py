@@ -19,7 +19,7 @@ from dim_monai.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of what a checkpoint holds; another one is refused."""
 
 
@@ -36,7 +36,8 @@ class RunCheckpoint:
     A SIGTERM ends the process at once, as it does without us: there is nothing to do on the way
     out, and a rank that waits for another could not do it. With several ranks the first one writes,
     and all go on from that: what a rank remembers of its own must be the same on all of them.
-    When the training completes there is nothing to go on with, and its checkpoints are removed.
+    That of the last epoch stays when the training completes: what comes after it, such as the final
+    scores, may fail, and the same run then goes on there. :func:`end_run` removes it.
 
     To be attached after every handler that has a state.
 
@@ -80,17 +81,20 @@ class RunCheckpoint:
         engine.add_event_handler(Events.ITERATION_STARTED, self._restore_random)
         if rank() > 0:
             return
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         if self.interval:
             every = Events.ITERATION_COMPLETED(every=self.interval)
             engine.add_event_handler(every, self._within_epoch)
-        engine.add_event_handler(Events.COMPLETED, self.checkpoints.clear)
 
-    def restore(self, engine: SemiSupervisedTrainer) -> None:
-        """Put the trainer into the state of the newest checkpoint, if there is one."""
+    def restore(self, engine: SemiSupervisedTrainer) -> bool:
+        """Put the trainer into the state of the newest checkpoint, if there is one.
+
+        Returns:
+            Whether no step is left to make.
+        """
         state = self._choose()
         if state is None:
-            return
+            return False
         bare(engine.network).load_state_dict(state["network"])
         engine.optimizer.load_state_dict(state["optimizer"])
         engine.scaler.load_state_dict(state["scaler"])
@@ -109,6 +113,7 @@ class RunCheckpoint:
             steps,
             self.checkpoints.folder,
         )
+        return bool(engine.state.iteration == steps)
 
     def _start_loader(self, engine: SemiSupervisedTrainer) -> None:
         start_at = getattr(engine.data_loader, "start_at", None)
@@ -162,11 +167,6 @@ class RunCheckpoint:
                 "--resume False, which removes it",
             )
 
-    def _after_epoch(self, engine: SemiSupervisedTrainer) -> None:
-        # After the last epoch nothing is left to go on with: the training completes.
-        if engine.state.epoch < engine.state.max_epochs:
-            self._save(engine)
-
     def _within_epoch(self, engine: SemiSupervisedTrainer) -> None:
         # At the end of an epoch the validation is still to come.
         if engine.state.iteration % engine.state.epoch_length:
@@ -211,6 +211,16 @@ def require_same_run(folder: str, identity: Mapping[str, str], resume: bool | st
     run = RunCheckpoint(folder, resume=resume, identity=identity)
     if resume is not False:
         run.interrupted()
+
+
+def end_run(folder: str) -> None:
+    """Remove the checkpoints of a run of which nothing is left to do, on the first rank.
+
+    Args:
+        folder: of its checkpoints.
+    """
+    if rank() == 0:
+        Checkpoints(folder).clear()
 
 
 def random_state() -> dict[str, Any]:

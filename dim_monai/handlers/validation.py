@@ -32,13 +32,24 @@ class ValidationHandler(MonaiValidationHandler):
     `DeployBest`, which chooses when the training completes.
     """
 
+    _validated_step: int | None = None
+
     def attach(self, engine: Engine) -> None:
         """Validate at the interval and at the end if there is anything to validate on."""
         cases: Any = None if self.validator is None else self.validator.data_loader
         if cases is not None and len(cases) > 0:
-            self._validated_step: int | None = None
+            if isinstance(engine, SemiSupervisedTrainer):
+                engine.parts["validation"] = self
             super().attach(engine)
             engine.add_event_handler(Events.COMPLETED, self._validate_last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step that was validated last, for a checkpoint."""
+        return {"validated_step": self._validated_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._validated_step = state["validated_step"]
 
     def __call__(self, engine: Engine) -> None:
         """Validate now."""

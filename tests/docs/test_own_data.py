@@ -13,11 +13,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from dim_monai.data.labels import LabelMapping
 from dim_monai.data.photograph import read_mask
 from dim_monai.data.prepare.prepare import prepare
+from dim_monai.dicom.write import write_series
 from dim_monai.errors import DataError
 from tests.docs.pages import DOCS, bundle_commands
 
@@ -43,14 +45,39 @@ def decathlon(root: Path) -> Path:
     return root
 
 
+def run_program(library: str, folder: Path) -> None:
+    """Run the one program of the page that imports a library, on a folder."""
+    text = PAGE.read_text(encoding="utf-8")
+    programs = re.findall(r"^    import sys\n(?:    .*\n|\n)+", text, re.MULTILINE)
+    (program,) = (program for program in programs if f"import {library} " in program)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program), folder], check=True)
+
+
+def test_the_program_for_the_labels_of_prostate_3t_keeps_their_grid(tmp_path: Path) -> None:
+    draw, source = np.random.default_rng(0), tmp_path / "set"
+    for name, corner in (("one", -20.0), ("two", 35.0)):
+        label = draw.integers(0, 3, (9, 8, 4)).astype(np.uint8)
+        affine = np.diag([-0.6, -0.6, 4.0, 1.0])
+        affine[:3, 3] = corner
+        write_series(source / name, 100 * label.astype(int), affine, seed_uid=name)
+        image = sitk.GetImageFromArray(label.transpose())
+        image.SetSpacing((0.6, 0.6, 4.0))
+        image.SetOrigin((-corner, -corner, corner))  # LPS; the affine is RAS
+        sitk.WriteImage(image, source / f"{name}.nrrd")
+    run_program("SimpleITK", source)
+    cases = prepare(source, tmp_path / "out", validation_fraction=0).datalist.labeled
+    assert len(cases) == 2
+    for case in cases:
+        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(case["image"]))
+        volume = sitk.GetArrayFromImage(sitk.ReadImage(files))
+        assert np.array_equal(volume, 100 * sitk.GetArrayFromImage(sitk.ReadImage(case["label"])))
+
+
 def test_the_program_for_the_decathlon_leaves_the_first_volume(tmp_path: Path) -> None:
     source = decathlon(tmp_path / "set")
     with pytest.raises(DataError, match="wrong shape"):
         prepare(source, tmp_path / "refused", layout=None)
-    text = PAGE.read_text(encoding="utf-8")
-    (program,) = re.findall(r"^    import sys\n(?:    .*\n|\n)+", text, re.MULTILINE)
-    (tmp_path / "program.py").write_text(textwrap.dedent(program))
-    subprocess.run([sys.executable, tmp_path / "program.py", source], check=True)
+    run_program("nibabel", source)
     prepared = prepare(source, tmp_path / "taken", layout=None)
     assert prepared.layout == "decathlon"
     first = nib.load(source / "imagesTr" / "prostate_01.nii.gz")

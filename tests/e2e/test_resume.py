@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Events
 
 from dim_monai.checkpoints import Checkpoints
 from dim_monai.errors import CheckpointError, DimError
@@ -170,6 +171,35 @@ def test_six_steps_are_three_an_end_and_three(
     train(bundle, folder, settings)
     assert "going on after step 3 of 6 with the interrupted run in " in caplog.text
     require_the_same_results(whole, folder)
+
+
+@pytest.mark.parametrize("val_interval", [1, 2, 9])  # of two epochs
+def test_a_training_whose_final_scores_fail_is_scored_without_another_step(
+    bundle: Path, settings: dict[str, Any], tmp_path: Path, val_interval: int
+) -> None:
+    settings = {**settings, "val_interval": val_interval}
+    train(bundle, tmp_path / "whole", settings)
+    folder = tmp_path / "run"
+    workflow = start(bundle, "train.yaml", **settings, **places(folder))
+
+    def fail() -> None:
+        raise OSError("no space left on device")
+
+    workflow.parser.get_parsed_content("evaluate#evaluator").run = fail
+    with pytest.raises((OSError, RuntimeError)):
+        workflow.run()
+    assert not (folder / "metrics.csv").exists()
+    (folder / "model.pt").write_bytes(b"another training writes its model here meanwhile")
+    again = start(bundle, "train.yaml", **settings, **places(folder))
+    trainer, made = again.parser.get_parsed_content("train#trainer"), []
+    trainer.add_event_handler(Events.ITERATION_STARTED, lambda: made.append(1))
+    again.run()
+    assert made == []
+    require_the_same_results(tmp_path / "whole", folder)
+    runs = [json.loads((f / "run.json").read_text()) for f in (tmp_path / "whole", folder)]
+    for run in runs:
+        assert run.pop("training_minutes") > 0
+    assert runs[0] == runs[1]
 
 
 def test_a_run_goes_on_with_another_budget_of_memory(

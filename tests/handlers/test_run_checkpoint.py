@@ -25,7 +25,7 @@ from dim_monai.handlers import (
     TeacherEMA,
     TrainingLog,
 )
-from dim_monai.handlers.run_checkpoint import random_state, set_random_state
+from dim_monai.handlers.run_checkpoint import end_run, random_state, set_random_state
 from dim_monai.methods import MiDSS
 from tests.handlers.tiny import (
     BothKinds,
@@ -252,11 +252,32 @@ def test_without_an_interval_the_epoch_is_repeated(tmp_path: Path) -> None:
     assert expected[2] == got[2]
 
 
-def test_a_completed_training_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interval", [0, 1])
+def test_a_completed_training_is_not_made_again_and_writes_its_results_again(
+    tmp_path: Path, interval: int
+) -> None:
+    first = training(tmp_path, interval=interval)
+    first[0].run()
+    expected = results(tmp_path, *first)
+    (tmp_path / "log.csv").unlink()
+    made = Record(lambda engine: engine.state.iteration)
+    again = training(tmp_path, "DiM", made, interval=interval)
+    again[0].run()
+    got = results(tmp_path, *again)
+    assert made.seen == []
+    assert equal(expected[0], got[0])
+    assert equal(expected[1], got[1])
+    assert expected[2] == got[2]
+    assert again[0].state.iteration == STEPS
+
+
+def test_of_a_run_that_is_ended_nothing_is_left_to_go_on_with(tmp_path: Path) -> None:
+    made = Record(lambda engine: engine.state.iteration)
     for _ in range(2):  # the second begins anew and is no continuation
-        trainer, _ = training(tmp_path)
-        trainer.run()
+        training(tmp_path, "DiM", made)[0].run()
+        end_run(str(tmp_path / "checkpoints"))
         assert not (tmp_path / "checkpoints").exists()
+    assert made.seen == [*range(1, STEPS + 1)] * 2
     with pytest.raises(CheckpointError, match="no interrupted run"):
         training(tmp_path, resume=True)[0].run()
 
