@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BUNDLE ?= dim_prostate
 WORKERS ?= 2
+# A file at a time, in the order of tests/conftest.py: the longest first.
+IN_PROCESSES := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 LABEL_BIN := .venv-label/bin
@@ -20,10 +22,10 @@ label: $(LABEL_INSTALLED) ## serve to MONAI Label clients: STUDIES=DIR; also BUN
 	$(LABEL_BIN)/python -m dim_monai.label --studies "$(STUDIES)" --bundle "$(BUNDLE)"
 
 test: $(INSTALLED) ## run the tests; those on real images need DIM_TEST_DATA
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q $(IN_PROCESSES)
 
 test-label: $(LABEL_INSTALLED) ## run laws, bundles and the server with the versions of MONAI Label
-	$(LABEL_BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/laws tests/bundles tests/inference tests/label
+	$(LABEL_BIN)/python -m pytest -q $(IN_PROCESSES) tests/laws tests/bundles tests/inference tests/label
 
 check: $(INSTALLED) ## lint, format, types, spelling; changes nothing
 	$(BIN)/ruff check

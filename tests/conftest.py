@@ -25,6 +25,25 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
+# Files of which each takes a minute or more; they begin, so that no process waits for the last of
+# them. The rest follows as it is found.
+LONG = (
+    "test_demo_command.py",
+    "test_start.py",
+    "test_evidence.py",
+    "test_run_checkpoint.py",
+    "test_torchrun.py",
+    "test_resume.py",
+    "test_multi_gpu.py",
+    "test_command.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `LONG` first, in its order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
