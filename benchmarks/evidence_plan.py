@@ -137,9 +137,12 @@ def _divergences() -> Iterator[tuple[str, Variant]]:
             of_f = {"divergence": name, **order, "divergence_estimator": estimator}
             title = f"{name.replace('_', ' ')}, {estimator.replace('_', ' ')}"
             yield f"{name}_{estimator}", Variant(title, settings=of_f)
-    for compare in ("prediction", "features", "proportion"):
+    for compare in ("prediction", "class_prediction", "features", "proportion"):
         compared = {"divergence_compare": compare}
-        yield f"compare_{compare}", Variant(f"compares {compare}", settings=compared)
+        yield (
+            f"compare_{compare}",
+            Variant(f"compares {compare.replace('_', ' ')}", settings=compared),
+        )
 
 
 def _climbs() -> Iterator[tuple[str, Variant]]:

@@ -115,20 +115,21 @@ def sigmoid_ramp(progress: float, *, length: float = 1.0, steepness: float = 5.0
     return math.exp(-steepness * remaining * remaining)
 
 
-def log_odds(logits: Tensor) -> Tensor:
-    """Return log(p / (1 - p)) of each foreground class.
+def log_odds(logits: Tensor, first: int = 1) -> Tensor:
+    """Return log(p / (1 - p)) of the classes from ``first`` on: without the background, by default.
 
     Args:
         logits: (B, K, *S).
+        first: class, in [0, K).
 
     Returns:
-        (B, K - 1, *S).
+        (B, K - first, *S).
     """
     others = [
         torch.logsumexp(logits[:, [j for j in range(logits.shape[1]) if j != k]], dim=1)
-        for k in range(1, logits.shape[1])
+        for k in range(first, logits.shape[1])
     ]
-    return logits[:, 1:] - torch.stack(others, dim=1)
+    return logits[:, first:] - torch.stack(others, dim=1)
 
 
 def log_odds_histograms(logits: Tensor) -> Tensor:
@@ -142,8 +143,33 @@ def log_odds_histograms(logits: Tensor) -> Tensor:
     Returns:
         (K - 1, 17), each row summing to 1.
     """
-    odds = log_odds(logits).transpose(0, 1).flatten(1).clamp(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
+    return _shares_of_bins(log_odds(logits)).mean(dim=1)
+
+
+def class_log_odds_histograms(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Return, for each class, the histogram of its log-odds in the pixels that belong to it.
+
+    Args:
+        logits: (B, K, *S).
+        target: (B, 1, *S) int64 in [0, K), which pixel belongs to which class.
+        weight: (B, 1, *S) in [0, 1], how much of a pixel counts, None for all of it.
+
+    Returns:
+        (K, 17), the background included; each row sums to the share of the pixels that belong to
+        its class and count, so that rows of several batches can be averaged.
+    """
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    belongs = (target.flatten() == classes[:, None]).to(logits.dtype)
+    if weight is not None:
+        belongs = belongs * weight.flatten().to(logits.dtype)
+    return (_shares_of_bins(log_odds(logits, first=0)) * belongs[..., None]).mean(dim=1)
+
+
+def _shares_of_bins(odds: Tensor) -> Tensor:
+    """Return (C, pixels, 17) of (B, C, *S): a value between two centres counts for both."""
+    values = odds.transpose(0, 1).flatten(1).clamp(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
     centres = torch.linspace(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT, LOG_ODDS_BINS, device=odds.device)
     width = centres[1] - centres[0]
-    share = (1 - (odds[..., None] - centres).abs() / width).clamp_min(0)
-    return share.mean(dim=1)
+    return (1 - (values[..., None] - centres).abs() / width).clamp_min(0)

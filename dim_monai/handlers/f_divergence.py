@@ -16,16 +16,26 @@ from dim_monai.divergence import Critic, get_divergence
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.errors import ConfigError
 from dim_monai.handlers.gradient_shares import gradient_norms
-from dim_monai.objectives import LOG_ODDS_LIMIT, View, log_odds, log_odds_histograms
+from dim_monai.objectives import (
+    LOG_ODDS_LIMIT,
+    View,
+    class_log_odds_histograms,
+    log_odds,
+    log_odds_histograms,
+)
 from dim_monai.sharpness import global_norm
 
 NAME = "f_divergence"
-COMPARE = ("proportion", "prediction", "features")
+COMPARE = ("proportion", "prediction", "class_prediction", "features")
+WITH_CRITIC = ("prediction", "features")
 ESTIMATORS = ("closed_form", "variational")
 
 # Of the gradient norms: their ratio varies tenfold from batch to batch, and the median of five
 # does not follow one that is nearly zero.
 MEASUREMENTS = 5
+
+_Seen = tuple[View, Tensor]
+"""A view, and what the student makes of it: logits or features, (B, C, *S)."""
 
 
 class FDivergence:
@@ -38,6 +48,10 @@ class FDivergence:
     * ``compare="prediction"``: the distribution of the prediction of a pixel, as the histogram of
       its foreground log-odds (17 bins on [-8, 8], linear interpolation, one histogram a
       foreground class). It tells how sure the student is, where, and how often.
+    * ``compare="class_prediction"``: the same within the pixels of each class, the background
+      included, averaged over classes: how sure the student is of the organ where it is, however
+      much of it a batch shows. Classes are those of label and pseudo-label, the latter as far as
+      it is trusted (class-wise alignment: Chen et al., Cross City Adaptation, ICCV 2017).
     * ``compare="features"``: the distribution of a pixel's features at ``layer``; in closed form
       the softmax over channels, averaged over pixels.
 
@@ -67,7 +81,7 @@ class FDivergence:
     Args:
         divergence: name, see :data:`dim_monai.divergence.DIVERGENCES`.
         alpha: parameter of the alpha family.
-        compare: "proportion", "prediction" or "features".
+        compare: "proportion", "prediction", "class_prediction" or "features".
         estimator: "closed_form" or "variational".
         weight: share of the supervised gradient norm, see above.
         interval: steps between two measurements of the scale, which cost one backward pass a term;
@@ -77,7 +91,7 @@ class FDivergence:
         critic_learning_rate: of Adam.
 
     Raises:
-        ConfigError: unknown name, memory outside [0, 1), or "proportion" with a critic.
+        ConfigError: unknown name, memory outside [0, 1), or a critic for what has none.
     """
 
     def __init__(
@@ -95,10 +109,10 @@ class FDivergence:
     ) -> None:
         _one_of("compare", compare, COMPARE)
         _one_of("estimator", estimator, ESTIMATORS)
-        if compare == "proportion" and estimator == "variational":
+        if estimator == "variational" and compare not in WITH_CRITIC:
             raise ConfigError(
-                "class proportions have no variational form here",
-                expected="estimator closed_form, or compare prediction or features",
+                f"compare {compare} has no variational form here",
+                expected=f"estimator closed_form, or compare {' or '.join(WITH_CRITIC)}",
             )
         if not 0 <= memory < 1:
             raise ConfigError("memory of FDivergence", got=memory, expected="0 <= memory < 1")
@@ -166,20 +180,32 @@ class FDivergence:
             logits: (B, K, *S) of each view.
         """
         values = self._features(views) if self.compare == "features" else logits
-        sides: dict[str, list[Tensor]] = {"labelled": [], "unlabelled": [], "mixed": []}
+        sides: dict[str, list[_Seen]] = {"labelled": [], "unlabelled": [], "mixed": []}
         for view, value in zip(views, values, strict=True):
-            sides[view.origin].append(value)
+            sides[view.origin].append((view, value.float()))
         if not (sides["labelled"] and sides["unlabelled"]):
             return None
-        labelled = torch.cat(sides["labelled"]).detach().float()
-        unlabelled = torch.cat(sides["unlabelled"]).float()
+        labelled = [(view, value.detach()) for view, value in sides["labelled"]]
+        unlabelled = sides["unlabelled"]
         if self.estimator == "variational":
             return self._bound(self._samples(labelled), self._samples(unlabelled))
-        log_p, log_q = (
-            self._pooled(side, self._distribution(values)).clamp_min(1e-7).log()
-            for side, values in (("labelled", labelled), ("unlabelled", unlabelled))
-        )
+        p = self._pooled("labelled", self._distribution(labelled))
+        q = self._pooled("unlabelled", self._distribution(unlabelled))
+        if self.compare == "class_prediction":
+            return self._mean_of_classes(p, q)
+        log_p, log_q = (side.clamp_min(1e-7).log() for side in (p, q))
         return self.divergence.closed_form(log_p, log_q, dim=-1).mean()
+
+    def _mean_of_classes(self, p: Tensor, q: Tensor) -> Tensor:
+        """Return the mean over the classes that both sides have shown; 0 while there is none."""
+        masses = [side.sum(dim=-1, keepdim=True) for side in (p, q)]
+        log_p, log_q = (
+            (side / mass.clamp_min(1e-7)).clamp_min(1e-7).log()
+            for side, mass in zip((p, q), masses, strict=True)
+        )
+        shown = (torch.minimum(*masses) > 1e-7).squeeze(-1)
+        values = self.divergence.closed_form(log_p, log_q, dim=-1)
+        return torch.where(shown, values, 0.0).sum() / shown.sum().clamp_min(1)
 
     def _pooled(self, side: str, present: Tensor) -> Tensor:
         """Return the running mean up to and with this step's distribution."""
@@ -206,14 +232,23 @@ class FDivergence:
         critic.requires_grad_(True)
         return value
 
-    def _distribution(self, values: Tensor) -> Tensor:
-        """Return (G, N): G distributions over N outcomes, pooled over batch and pixels."""
+    def _distribution(self, seen: list[_Seen]) -> Tensor:
+        """Return (G, N): G distributions over N outcomes, pooled over batch and pixels.
+
+        Those of classes sum to the share of the pixels that a class has.
+        """
+        values = torch.cat([value for _, value in seen])
+        if self.compare == "class_prediction":
+            target = torch.cat([view.target for view, _ in seen])
+            trust = [torch.ones_like(v.target) if v.weight is None else v.weight for v, _ in seen]
+            return class_log_odds_histograms(values, target, torch.cat(trust))
         if self.compare == "prediction":
             return log_odds_histograms(values)
         return torch.softmax(values, dim=1).transpose(0, 1).flatten(1).mean(dim=1)[None]
 
-    def _samples(self, values: Tensor) -> Tensor:
+    def _samples(self, seen: list[_Seen]) -> Tensor:
         """Return (B * pixels, C), the sample of each pixel."""
+        values = torch.cat([value for _, value in seen])
         if self.compare == "prediction":
             values = log_odds(values).clamp(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT) / LOG_ODDS_LIMIT
         return values.transpose(0, 1).flatten(1).transpose(0, 1)

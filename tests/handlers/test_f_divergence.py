@@ -14,6 +14,7 @@ from torch import nn
 from dim_monai.errors import ConfigError
 from dim_monai.handlers import FDivergence, GradientShares, SharpnessAware, TeacherEMA
 from dim_monai.methods import MeanTeacher, MiDSS
+from dim_monai.objectives import View
 from tests.handlers.tiny import (
     BothKinds,
     Record,
@@ -45,20 +46,23 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 # --- the value
 
 
+def histogram_of(probability: np.ndarray, trust: np.ndarray) -> np.ndarray:
+    """The histogram of log-odds, pixel by pixel, of which each counts as far as it is trusted."""
+    histogram = np.zeros(17)
+    for value, weight in zip(probability.ravel(), trust.ravel(), strict=True):
+        place = np.clip(np.log(value / (1 - value)), -8, 8) + 8  # centres: the integers -8..8
+        lower = min(math.floor(place), 15)
+        histogram[lower] += weight * (lower + 1 - place)
+        histogram[lower + 1] += weight * (place - lower)
+    return histogram / trust.sum()
+
+
 def odds_histogram(logits: np.ndarray) -> np.ndarray:
-    """One histogram a foreground class, pixel by pixel."""
+    """One histogram a foreground class, of all pixels."""
     probability = softmax(logits.astype(np.float64))
-    classes = probability.shape[1]
-    histogram = np.zeros((classes - 1, 17))
-    for k in range(1, classes):
-        values = probability[:, k].ravel()
-        for odds in np.clip(np.log(values / (1 - values)), -8, 8):
-            place = odds + 8  # bins are 1 wide and centred on the integers -8..8
-            lower = min(math.floor(place), 15)
-            histogram[k - 1, lower] += lower + 1 - place
-            histogram[k - 1, lower + 1] += place - lower
-        histogram[k - 1] /= values.size
-    return histogram
+    everywhere = np.ones_like(probability[:, 0])
+    foreground = range(1, probability.shape[1])
+    return np.stack([histogram_of(probability[:, k], everywhere) for k in foreground])
 
 
 def test_prediction_compares_histograms_of_log_odds() -> None:
@@ -79,6 +83,76 @@ def test_proportion_compares_the_mean_class_probabilities() -> None:
     np.testing.assert_allclose(float(got), jensen_shannon(p, q), rtol=1e-4)
 
 
+def class_views(*sides: tuple[torch.Tensor, torch.Tensor | None]) -> list[View]:
+    """A labelled and an unlabelled view by target (B, *S) and weight."""
+    origins = ("labelled", "unlabelled")
+    return [
+        View(origin, torch.zeros(len(target), 1, 4, 4), target[:, None], weight, origin=origin)
+        for origin, (target, weight) in zip(origins, sides, strict=True)
+    ]
+
+
+def test_class_prediction_compares_histograms_within_each_class() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits = [logits_of(0), logits_of(1)]
+    targets = [torch.randint(0, 3, (2, 4, 4), generator=draw) for _ in logits]
+    weight = torch.rand(2, 1, 4, 4, generator=draw)
+    handler = FDivergence("js", compare="class_prediction")
+    got = handler.term(class_views((targets[0], None), (targets[1], weight)), logits)
+    sides = []
+    for values, target, trust in zip(
+        logits, targets, (np.ones((2, 4, 4)), weight[:, 0].numpy()), strict=True
+    ):
+        probability = softmax(values.numpy().astype(np.float64))
+        rows = [histogram_of(probability[:, k], trust * (target == k).numpy()) for k in range(3)]
+        sides.append(np.stack(rows))
+    expected = jensen_shannon(*sides)
+    assert expected > 0.01
+    assert got is not None
+    np.testing.assert_allclose(float(got), expected, rtol=1e-4)
+
+
+def test_class_prediction_does_not_see_how_much_a_class_takes() -> None:
+    """A student as sure on both sides, of an organ of 2 pixels and of one of 12."""
+    views, logits = [], []
+    for size in (2, 12):
+        target = (torch.arange(16) < size).long().view(1, 4, 4)
+        views.append((target, None))
+        organ = torch.where(target == 1, 2.0, -3.0)
+        logits.append(torch.stack([torch.zeros_like(organ), organ], dim=1))
+    values = {
+        compare: FDivergence(compare=compare).term(class_views(*views), logits)
+        for compare in ("class_prediction", "prediction", "proportion")
+    }
+    assert all(value is not None for value in values.values())
+    assert abs(float(values["class_prediction"] or 0)) < 1e-6
+    assert float(values["prediction"] or 0) > 0.1
+    assert float(values["proportion"] or 0) > 0.01
+
+
+def test_class_prediction_counts_what_is_trusted_and_classes_that_both_sides_show() -> None:
+    labelled, unlabelled = logits_of(0, classes=2), logits_of(1, classes=2).requires_grad_()
+    organ = torch.zeros(2, 4, 4, dtype=torch.int64)
+    organ[:, :2] = 1
+    background_alone = (organ == 0).float()[:, None]
+
+    def term(*sides: tuple[torch.Tensor, torch.Tensor | None]) -> torch.Tensor:
+        handler = FDivergence(compare="class_prediction")
+        value = handler.term(class_views(*sides), [labelled, unlabelled])
+        assert value is not None
+        return value
+
+    half = term((organ, None), (organ, background_alone))
+    (gradient,) = torch.autograd.grad(half, [unlabelled])
+    assert float(gradient[:, :, :2].abs().max()) == 0
+    assert float(gradient[:, :, 2:].abs().max()) > 0
+    assert torch.equal(half, term((organ, background_alone), (organ, background_alone)))
+    nothing = term((organ, None), (organ, torch.zeros(2, 1, 4, 4)))
+    (gradient,) = torch.autograd.grad(nothing, [unlabelled])
+    assert nothing.item() == 0
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
 def test_mixed_views_are_not_compared() -> None:
     a, b, mixed = (logits_of(seed) for seed in range(3))
     term = FDivergence().term
@@ -95,7 +169,7 @@ def test_one_side_alone_is_no_term(origins: tuple[str, ...]) -> None:
     assert FDivergence().term(views_of(*origins), logits) is None
 
 
-@pytest.mark.parametrize("compare", ["prediction", "proportion"])
+@pytest.mark.parametrize("compare", ["prediction", "class_prediction", "proportion"])
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_sides_have_neither_value_nor_gradient(name: str, compare: str) -> None:
     sides = [logits_of(0, spread=1.0).requires_grad_() for _ in range(2)]
@@ -106,7 +180,7 @@ def test_equal_sides_have_neither_value_nor_gradient(name: str, compare: str) ->
     assert float(gradient.abs().max()) < 1e-6
 
 
-@pytest.mark.parametrize("compare", ["prediction", "proportion"])
+@pytest.mark.parametrize("compare", ["prediction", "class_prediction", "proportion"])
 @pytest.mark.parametrize("name", NAMES)
 def test_descent_draws_the_unlabelled_side_to_the_labelled_one(name: str, compare: str) -> None:
     labelled, unlabelled = (
@@ -317,6 +391,7 @@ def test_unknown_settings_are_refused() -> None:
         {"compare": "pixels"},
         {"estimator": "closed"},
         {"compare": "proportion", "estimator": "variational"},
+        {"compare": "class_prediction", "estimator": "variational"},
         {"memory": 1.0},
     ):
         with pytest.raises(ConfigError):
