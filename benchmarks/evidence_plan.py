@@ -145,6 +145,16 @@ def _divergences() -> Iterator[tuple[str, Variant]]:
         )
 
 
+def _mixtures() -> Iterator[tuple[str, Variant]]:
+    """What of an image of another domain is mixed in, and which pseudo-labels are trusted."""
+    for width in (0.01, 0.1):
+        settings = {"method#amplitude_width": width}
+        yield f"width_{width}", Variant(f"amplitude window, half width {width}", settings=settings)
+    for threshold in (0.75, 0.95):
+        sure = {"pseudo_label_threshold": threshold}
+        yield f"threshold_{threshold}", Variant(f"threshold {threshold}", settings=sure)
+
+
 def _climbs() -> Iterator[tuple[str, Variant]]:
     stay = {"labels": [*_MIXED, "f_divergence"], "images": ["f_divergence"], "all": []}
     titles = ("labelled images", "labelled and unlabelled images", "f-divergence, too")
@@ -195,12 +205,14 @@ def _shares() -> Iterator[tuple[str, Variant]]:
 
 
 _OF_HALF, _OF_F = _halved(_halves()), _halved(_divergences())
+_OF_MIXTURE = _halved(_mixtures())
 _OF_CLIMB, _OF_RULE = _halved(_climbs()), _halved(_always())
 _OF_DEFAULT, _OF_SHARE = dict(_defaults()), dict(_shares())
 VARIANTS = {
     **{name: Variant(title, method=name) for name, title in ABLATION.items()},
     **_OF_HALF,
     **_OF_F,
+    **_OF_MIXTURE,
     **_OF_CLIMB,
     **_OF_RULE,
     **_OF_DEFAULT,
@@ -216,6 +228,12 @@ GROUPS = {
         "half_supervised",
     ),
     "divergence": Group("Which f, and what is compared", ("R1",), ("half_dim", *_OF_F), "half_dim"),
+    "mixing": Group(
+        "How much of another domain is mixed in, and which pseudo-labels are trusted",
+        ("R1",),
+        ("half_dim", *_OF_MIXTURE),
+        "half_dim",
+    ),
     "sharpness": Group(
         "What is perturbed, and how far", ("R1",), ("half_dim", *_OF_CLIMB), "half_dim"
     ),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evidence_data import PARTS
 from evidence_plan import GROUPS, SETTINGS, VARIANTS
-from evidence_tables import Results, Row, all_tables, in_domain
+from evidence_tables import Results, Row, all_tables, few, in_domain
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def write_report(
 
 
 def all_figures(results: Results, groups: Sequence[str]) -> dict[str, bytes]:
-    """Return a figure for every setting and part of which some cell was run: name to PNG."""
+    """Return a figure for every setting and part with something to compare: name to PNG."""
     figures = {}
     for part in reversed(PARTS):
         for name in groups:
@@ -70,17 +70,21 @@ def all_figures(results: Results, groups: Sequence[str]) -> dict[str, bytes]:
 
 
 def forest(results: Results, name: str, setting: str, part: str) -> Figure | None:
-    """Draw the Dice of every seed, and the differences with their intervals; None without cells."""
+    """Draw the Dice of every seed, and the differences with their intervals.
+
+    None where nothing is compared. A square is open where fewer seeds made it than a claim needs.
+    """
     group = GROUPS[name]
     rows = {variant: results.of(part, setting, variant) for variant in group.variants}
     rows = {variant: found for variant, found in rows.items() if found}
-    if not rows:
+    if len(rows) < 2:
         return None
     figure = Figure(figsize=(9.0, 1.3 + 0.32 * len(rows)), dpi=DOTS_PER_INCH, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _seeds(left, rows, SETTINGS[setting].source.domains)
     _differences(right, rows, group.baseline)
-    left.set_yticks(range(len(rows)), [VARIANTS[variant].title for variant in rows])
+    seeds = {variant: len({row["seed"] for row in found}) for variant, found in rows.items()}
+    left.set_yticks(range(len(rows)), [f"{VARIANTS[v].title}{few(n)}" for v, n in seeds.items()])
     left.invert_yaxis()
     left.set_xlabel("Dice, a point a seed")
     right.set_xlabel(f"Dice minus {VARIANTS[group.baseline].title}, 95 % interval")
@@ -113,4 +117,5 @@ def _differences(axes: Axes, rows: dict[str, list[Row]], baseline: str) -> None:
             continue
         mean, low, high = paired_interval(dice, base)
         axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
-        axes.plot([mean], [place], "s", color=INK, markersize=4)
+        filled = "none" if few(len({seed for seed, _ in dice.keys() & base.keys()})) else INK
+        axes.plot([mean], [place], "s", color=INK, markerfacecolor=filled, markersize=4)

@@ -146,14 +146,15 @@ def _verdict(results: Results, part: str, setting: str, claim: Claim) -> str:
     verdict = "not shown"
     if seeds >= SEEDS and low * high > 0:
         verdict = "holds" if (mean > 0) != claim.flatter else BROKEN
-    return f"{verdict}: {with_interval(mean, low, high)}{_few(seeds)}"
+    return f"{verdict}: {with_interval(mean, low, high)}{few(seeds)}"
 
 
 def _sharpness(rows: Iterable[Row]) -> dict[tuple[int, str], float]:
     return {(int(r["seed"]), ""): float(r["sharpness_sam"]) for r in rows if r["sharpness_sam"]}
 
 
-def _few(seeds: int) -> str:
+def few(seeds: int) -> str:
+    """Return what is said beside a number of fewer seeds than a claim needs."""
     return "" if seeds >= SEEDS else f" [{seeds} seed{'s' if seeds > 1 else ''}]"
 
 
@@ -181,7 +182,7 @@ def _in_short(results: Results, setting: str, variant: str) -> tuple[str, str]:
     baseline = results.of("test", setting, "supervised") if variant != "supervised" else []
     dice = [mean_and_spread(in_domain(rows, d)) for d in SETTINGS[setting].source.domains]
     seeds = len({row["seed"] for row in rows})
-    return " / ".join(dice) + _few(seeds), difference(rows, baseline, "patient")
+    return " / ".join(dice) + few(seeds), difference(rows, baseline, "patient")
 
 
 def readme_lines(results: Results, diagnosis: Iterable[Row]) -> list[str]:

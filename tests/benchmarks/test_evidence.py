@@ -28,6 +28,7 @@ from evidence_plan import (
     plan,
     present,
 )
+from evidence_report import forest
 from evidence_tables import (
     Results,
     Row,
@@ -94,11 +95,13 @@ def test_every_f_is_there_in_both_forms() -> None:
 
 @pytest.mark.parametrize("setting", ["R1", "vessels", "quick"])
 def test_what_a_cell_overrides_is_a_setting(setting: str) -> None:
-    known = ConfigParser.load_config_files([str(f) for f in SETTINGS[setting].configs("dim")])
+    known = ConfigParser()
+    known.read_config([str(file) for file in SETTINGS[setting].configs("dim")])
     groups = [group for group in GROUPS.values() if setting in group.settings]
     names = {v for group in groups for v in group.variants}
     overridden = {key for name in names for key in VARIANTS[name].settings}
-    assert {*overridden, *SETTINGS[setting].settings} <= known.keys()
+    assert all(key in known for key in {*overridden, *SETTINGS[setting].settings})
+    assert "method#amplitude_witdh" not in known  # nested keys are looked up, too
 
 
 # --- the digest --------------------------------------------------------------------------------
@@ -404,6 +407,18 @@ def test_flatter_means_a_lower_sharpness() -> None:
     rows += [score("dim", seed, 0.5, sharpness_sam="0.05") for seed in range(3)]
     *_, flatter = claims_table(Results(rows), "test", ["quick"]).lines
     assert flatter[1] == "holds: -0.030 (-0.030 to -0.030)"
+
+
+def test_a_figure_compares_and_says_where_seeds_are_few() -> None:
+    alone = [score("supervised", seed, 0.5) for seed in range(3)]
+    assert forest(Results(alone), "quick", "quick", "test") is None
+    drawn = forest(Results([*alone, score("dim", 0, 0.6)]), "quick", "quick", "test")
+    assert drawn is not None
+    left, right = drawn.axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["supervised", "DiM [1 seed]"]
+    (square,) = (line for line in right.lines if line.get_marker() == "s")
+    assert square.get_xdata() == pytest.approx([0.1])
+    assert square.get_markerfacecolor() == "none"
 
 
 def test_the_diagnosis_is_a_mean_over_seeds() -> None:
