@@ -82,7 +82,10 @@ def run(
 
     Raises:
         RuntimeError: some cells failed, or their settings changed while they ran.
+        ValueError: a file has other columns; no cell was begun.
     """
+    for name, columns in (("evidence.csv", SCORES), ("evidence_diagnosis.csv", DIAGNOSIS)):
+        add_rows(results / name, columns, [])
     named: dict[tuple[str, str, str, int], Cell] = {}
     for cell in cells:
         now = present(cell.setting, cell.variant)
@@ -188,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 jobs=options.jobs,
                 budget_minutes=budget,
             )
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
     elif options.command == "table":

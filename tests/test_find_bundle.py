@@ -15,7 +15,7 @@ import pytest
 from dim_monai.bundle import find
 from dim_monai.bundle.find import find_bundle, shipped_bundles
 from dim_monai.errors import ConfigError
-from tests.predict.scans import write_nifti
+from tests.predict.scans import write_nifti, write_scan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -106,6 +106,7 @@ def test_an_installed_command_segments_by_the_name_of_a_bundle_alone(
     wheel: Path, tmp_path: Path
 ) -> None:
     write_nifti(tmp_path / "in" / "case.nii.gz")
+    write_scan(tmp_path / "in" / "series")
     words = ["predict", "in", "out", "--bundle", "dim_prostate", "--report", "r.json"]
     done = subprocess.run(
         [sys.executable, "-m", "dim_monai.cli", *words],
@@ -115,7 +116,8 @@ def test_an_installed_command_segments_by_the_name_of_a_bundle_alone(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "case_seg.nii.gz").is_file()
+    for name in ("case", "series"):
+        assert (tmp_path / "out" / f"{name}_seg.nii.gz").is_file()
     report = json.loads((tmp_path / "r.json").read_text())
     bundle = wheel / "dim_monai" / "bundles" / "dim_prostate"
     assert report["bundle"]["folder"] == str(bundle)

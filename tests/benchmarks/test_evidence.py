@@ -251,6 +251,14 @@ def test_a_finished_cell_is_not_run_again(tmp_path: Path, ran: list[Cell]) -> No
     assert len(diagnosis) == 4
 
 
+@pytest.mark.parametrize("name", ["evidence.csv", "evidence_diagnosis.csv"])
+def test_no_cell_begins_that_cannot_be_kept(tmp_path: Path, ran: list[Cell], name: str) -> None:
+    (tmp_path / name).write_text("part,setting,method\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="has the columns"):
+        run(quick_plan("dim", seeds=[0]), tmp_path)
+    assert ran == []
+
+
 def test_two_names_of_the_same_settings_are_one_cell(tmp_path: Path, ran: list[Cell]) -> None:
     default = ConfigParser.load_config_file(SETTINGS["R1"].configs("dim")[0])["divergence"]
     same = [Cell("folds", "R1", name, 0) for name in ("half_dim", f"{default}_closed_form")]
@@ -294,7 +302,7 @@ def test_nothing_is_kept_of_a_cell_whose_settings_changed(
     with pytest.raises(RuntimeError, match="changed while"):
         run(quick_plan("dim", seeds=[0]), tmp_path)
     assert len(ran) == 1
-    assert not (tmp_path / "evidence.csv").exists()
+    assert read_rows(tmp_path / "evidence.csv") == []
 
 
 def test_either_quick_or_a_command(capsys: pytest.CaptureFixture[str]) -> None:
