@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cells import MODEL, ROOT
+from cells import MODEL, ONE_THREAD, ROOT
 from tables import write_between
 
 from dim_monai.bundle import bundle_command
@@ -94,7 +95,8 @@ def make(name: str, source: Path | None, overlays: Sequence[str]) -> None:
     places = {"dataset_dir": data, "output_dir": output, "model_file": output / MODEL}
     settings = {**places, **recipe.settings}
     for run_id, used in (("training", files), ("", [*files, configs / "evaluate.yaml"])):
-        subprocess.run(bundle_command(run_id, used, settings), check=True)  # noqa: S603
+        command = bundle_command(run_id, used, settings)
+        subprocess.run(command, env={**os.environ, **ONE_THREAD}, check=True)  # noqa: S603
     rows = read_scores_csv(output / "metrics.csv")
     sys.stdout.write("\n".join([*score_table(rows, recipe.distance), ""]))
 
