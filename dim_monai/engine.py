@@ -20,12 +20,9 @@ from dim_monai.distributed import all_finite, average_tensors, rank
 from dim_monai.errors import ConfigError, NumericError
 from dim_monai.methods import Batch, Method, Stream
 from dim_monai.objectives import View, segmentation_loss
+from dim_monai.passes import by_view, joins, share_passes
 from dim_monai.streams import stream_generator
 
-JOINT_PIXELS = 2**19
-"""Of a step's views on the CPU, up to which they are one batch. At 16 images of 96 x 96 that saves
-a fifth to a quarter of the time (``benchmarks/speed.py``); large ones keep a processor busy alone,
-and joined their tensors leave gaps in the memory that is kept."""
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Computes a further term from the views of the step and the student's logits of each of them;
@@ -77,7 +74,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         joint_forward: let all views of a step through the student as one batch, which is faster
             and the same unless the network has batch statistics. Where terms are differentiated
             apart, as in a step with a second pass, it is two or three batches. None: unless a step
-            on the CPU has more than `JOINT_PIXELS`.
+            on the CPU has more than :data:`dim_monai.passes.JOINT_PIXELS`.
         max_skipped_steps: consecutive non-finite steps after which the run stops.
         train_handlers: as in MONAI.
         inferer: calls the network; None calls it once a step.
@@ -309,53 +306,21 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         return logits
 
     def _predict(self, views: list[View]) -> list[Tensor]:
-        """Return the student's logits of each view; views of one group share a forward pass."""
-        groups: dict[tuple[int, int | str], list[int]] = {}
-        for place, view in enumerate(views):
-            groups.setdefault(self._group(place, view), []).append(place)
-        self.passes = [
-            places for _, places in sorted(groups.items(), key=lambda group: group[0][0])
-        ]
+        """Return the student's logits of each view; some views share a forward pass."""
+        joint = self.joint_forward
+        self.passes = share_passes(
+            views,
+            # By all views of the step, so that both of its passes join alike.
+            joint=joins(self.views, self.state.device) if joint is None else joint,
+            first_pass_terms=self.first_pass_terms or frozenset(),
+            extra_terms=self.extra_terms,
+            terms_apart=self.terms_apart,
+        )
         outputs = [
             self.inferer(torch.cat([views[place].image for place in places]), self.network)
             for places in self.passes
         ]
-        return self.by_view(views, outputs)
-
-    def by_view(self, views: list[View], outputs: list[Tensor]) -> list[Tensor]:
-        """Deal out to the views what each of the `passes` of the last evaluation gave.
-
-        Args:
-            views: of that evaluation.
-            outputs: of each pass, its images joined along the first axis.
-        """
-        found: dict[int, Tensor] = {}
-        for places, output in zip(self.passes, outputs, strict=True):
-            split = torch.split(output, [len(views[place].image) for place in places])
-            found |= dict(zip(places, split, strict=True))
-        return [found[place] for place in range(len(views))]
-
-    def _joins(self) -> bool:
-        """Whether views go through the student together, the same in all passes of a step."""
-        if self.joint_forward is not None:
-            return self.joint_forward
-        pixels = sum(view.image.numel() // view.image.shape[1] for view in self.views)
-        return self.state.device.type != "cpu" or pixels <= JOINT_PIXELS
-
-    def _group(self, place: int, view: View) -> tuple[int, int | str]:
-        """Return what a view has in common with those that go through the student with it.
-
-        A backward pass through a joint batch costs as much for one of its views as for all. Hence
-        views are together whose terms are differentiated together. What has a second pass comes
-        first in both, so that random layers treat it alike.
-        """
-        first = self.first_pass_terms or frozenset()
-        # The terms that handlers add look at unmixed unlabelled images.
-        looked_at = view.origin == "unlabelled" and not first.isdisjoint(self.extra_terms)
-        order = 2 if view.term in first else int(looked_at)
-        if not self._joins():
-            return order, place
-        return order, view.origin if self.terms_apart else ""
+        return by_view(views, self.passes, outputs)
 
     def _first_pass(self) -> AbstractContextManager[Any]:
         """Leave the gradient on its rank if a second pass will replace it."""

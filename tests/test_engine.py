@@ -140,7 +140,7 @@ def test_views_are_one_batch_up_to_a_size(
     limit: int, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four views of two images of 8 x 8."""
-    monkeypatch.setattr("dim_monai.engine.JOINT_PIXELS", limit)
+    monkeypatch.setattr("dim_monai.passes.JOINT_PIXELS", limit)
     asked = passes_of_a_step([])
     assert len(asked) == passes
     assert sum(asked) == 8
@@ -148,7 +148,7 @@ def test_views_are_one_batch_up_to_a_size(
 
 def test_a_second_pass_of_fewer_views_is_made_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else random layers would not repeat: two views are below a limit that four are above."""
-    monkeypatch.setattr("dim_monai.engine.JOINT_PIXELS", 511)
+    monkeypatch.setattr("dim_monai.passes.JOINT_PIXELS", 511)
     sharpness = SharpnessAware(not_perturbed=["unlabelled_in_box", "symmetric"])
     assert passes_of_a_step([sharpness]) == [2] * (4 + 2)
 

@@ -23,6 +23,7 @@ from dim_monai.objectives import (
     log_odds,
     log_odds_histograms,
 )
+from dim_monai.passes import by_view
 from dim_monai.sharpness import global_norm
 
 NAME = "f_divergence"
@@ -259,7 +260,7 @@ class FDivergence:
             raise RuntimeError("attach FDivergence before it is asked for features")
         captured = self._captured[-len(self._engine.passes) :]
         self._forget()
-        return self._engine.by_view(views, captured)
+        return by_view(views, self._engine.passes, captured)
 
     def _capture(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         if torch.is_grad_enabled() and module.training:
