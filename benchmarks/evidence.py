@@ -81,11 +81,14 @@ def run(
         budget_minutes: no cell begins later than this.
 
     Raises:
-        RuntimeError: some cells failed, or their settings changed while they ran.
-        ValueError: a file has other columns; no cell was begun.
+        RuntimeError: some cells failed, or their settings changed while they ran; or a file has
+            other columns, and no cell was begun.
     """
     for name, columns in (("evidence.csv", SCORES), ("evidence_diagnosis.csv", DIAGNOSIS)):
-        add_rows(results / name, columns, [])
+        try:
+            add_rows(results / name, columns, [])
+        except ValueError as error:
+            raise RuntimeError(str(error)) from error
     named: dict[tuple[str, str, str, int], Cell] = {}
     for cell in cells:
         now = present(cell.setting, cell.variant)
@@ -191,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 jobs=options.jobs,
                 budget_minutes=budget,
             )
-        except (RuntimeError, ValueError) as error:
+        except RuntimeError as error:
             sys.stderr.write(f"{error}\n")
             return 1
     elif options.command == "table":

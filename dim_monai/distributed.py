@@ -19,6 +19,12 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def meet() -> None:
+    """Wait until every rank is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def average_tensors(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by its mean over all ranks, in place."""
     if world_size() == 1:

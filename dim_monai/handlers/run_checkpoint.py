@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Events
 
 from dim_monai.checkpoints import Checkpoints
-from dim_monai.distributed import rank
+from dim_monai.distributed import meet, rank
 from dim_monai.engine import SemiSupervisedTrainer, Stateful, bare
 from dim_monai.errors import CheckpointError, ConfigError
 
@@ -36,8 +36,8 @@ class RunCheckpoint:
     A SIGTERM ends the process at once, as it does without us: there is nothing to do on the way
     out, and a rank that waits for another could not do it. With several ranks the first one writes,
     and all go on from that: what a rank remembers of its own must be the same on all of them.
-    That of the last epoch stays when the training completes: what comes after it, such as the final
-    scores, may fail, and the same run then goes on there. :func:`end_run` removes it.
+    The last checkpoints stay when the training completes: what comes after it, such as the final
+    scores, may fail, and the same run then goes on there. :func:`end_run` removes them.
 
     To be attached after every handler that has a state.
 
@@ -93,6 +93,7 @@ class RunCheckpoint:
             Whether no step is left to make.
         """
         state = self._choose()
+        meet()  # The first rank may be done with the run before another has read its checkpoint.
         if state is None:
             return False
         bare(engine.network).load_state_dict(state["network"])
@@ -107,13 +108,17 @@ class RunCheckpoint:
         # Restored when the first step begins: making the iterator of a loader draws a number.
         self._random = state["random"]
         steps = engine.state.max_epochs * engine.state.epoch_length
+        done: int = engine.state.iteration
+        if done == steps:
+            logger.info("all %d steps of the run in %s were made", steps, self.checkpoints.folder)
+            return True
         logger.info(
             "going on after step %d of %d with the interrupted run in %s",
-            engine.state.iteration,
+            done,
             steps,
             self.checkpoints.folder,
         )
-        return bool(engine.state.iteration == steps)
+        return False
 
     def _start_loader(self, engine: SemiSupervisedTrainer) -> None:
         start_at = getattr(engine.data_loader, "start_at", None)

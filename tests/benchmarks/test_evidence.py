@@ -254,7 +254,7 @@ def test_a_finished_cell_is_not_run_again(tmp_path: Path, ran: list[Cell]) -> No
 @pytest.mark.parametrize("name", ["evidence.csv", "evidence_diagnosis.csv"])
 def test_no_cell_begins_that_cannot_be_kept(tmp_path: Path, ran: list[Cell], name: str) -> None:
     (tmp_path / name).write_text("part,setting,method\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="has the columns"):
+    with pytest.raises(RuntimeError, match="has the columns"):
         run(quick_plan("dim", seeds=[0]), tmp_path)
     assert ran == []
 

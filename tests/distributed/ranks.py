@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from dim_monai.handlers import (
     SharpnessAware,
     TeacherEMA,
 )
+from dim_monai.handlers.run_checkpoint import end_run
 from dim_monai.methods import MiDSS
 from tests.handlers.tiny import (
     RawBatch,
@@ -157,8 +159,21 @@ class Stopped(Exception):
     """Stands for whatever ends all processes."""
 
 
+class LateOnOthers(RunCheckpoint):
+    """Read a moment later by all ranks but the first, as from a folder of several machines."""
+
+    def interrupted(self) -> dict[str, Any] | None:
+        if dist.get_rank() > 0:
+            time.sleep(1)
+        return super().interrupted()
+
+
 def part_of_a_run(
-    rank: int, folder: Path, rule: str, stop_before: int | None = None
+    rank: int,
+    folder: Path,
+    rule: str,
+    stop_before: int | None = None,
+    checkpoint: type[RunCheckpoint] = RunCheckpoint,
 ) -> dict[str, Any]:
     """Train DiM with every state that a run has, or go on with a run; dropout draws numbers."""
     torch.manual_seed(0)
@@ -169,7 +184,7 @@ def part_of_a_run(
         DistributedDataParallel(network),
         OwnBatches(rank),
         *(teacher, divergence, sharpness),
-        RunCheckpoint(str(folder / "checkpoints"), interval=1),
+        checkpoint(str(folder / "checkpoints"), interval=1),
         method=MiDSS(threshold=0.5, ramp_length=0.5),
         momentum=0.9,
     )
@@ -205,6 +220,15 @@ def resumed(rank: int, folder: Path, rule: str = "sam") -> dict[str, Any]:
     return {"whole": whole, "parts": part_of_a_run(rank, folder / "parts", rule)}
 
 
+def finished(rank: int, folder: Path) -> dict[str, Any]:
+    """A whole run, and its second start, which the first rank ends as soon as it can."""
+    whole = part_of_a_run(rank, folder / "finished", "sam")
+    dist.barrier()  # as between two starts of the program
+    again = part_of_a_run(rank, folder / "finished", "sam", checkpoint=LateOnOthers)
+    end_run(str(folder / "finished" / "checkpoints"))
+    return {"whole": whole, "again": again}
+
+
 def collectives(rank: int) -> dict[str, Any]:
     tensors = [torch.tensor([1.0 + rank]), torch.tensor([[10.0 * rank]])]
     average_tensors(tensors)
@@ -225,6 +249,7 @@ SCENARIOS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     "poisoned_critic": lambda rank, _: poisoned(rank, "variational"),
     "poisoned_sharpness": lambda rank, _: poisoned(rank, None),
     "poisoned_divergence": lambda rank, _: poisoned(rank, "closed_form", sharpness=False),
+    "finished": finished,
     "resumed": resumed,
     "resumed_looksam": lambda rank, folder: resumed(rank, folder, "looksam"),
 }

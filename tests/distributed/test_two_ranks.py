@@ -160,6 +160,17 @@ def test_a_run_that_goes_on_has_on_every_rank_the_bits_of_one_that_was_not_stopp
     assert first["divergence"]["past"].keys() == {"labelled", "unlabelled"}
 
 
+def test_a_finished_run_is_found_by_the_last_rank_before_the_first_ends_it(
+    results: dict[str, Results],
+) -> None:
+    for returned in results["finished"]:
+        whole, again = returned["whole"], returned["again"]
+        assert not again["from_the_start"]
+        assert again["steps"] == RESUMED_STEPS
+        assert equal(whole["student"], again["student"])
+        assert equal(whole["teacher"], again["teacher"])
+
+
 def test_collectives_say_the_same_on_all_ranks(results: dict[str, Results]) -> None:
     for returned in results["collectives"]:
         assert [value.item() for value in returned["mean"]] == [1.5, 5.0]
