@@ -138,11 +138,8 @@ def _divergences() -> Iterator[tuple[str, Variant]]:
             title = f"{name.replace('_', ' ')}, {estimator.replace('_', ' ')}"
             yield f"{name}_{estimator}", Variant(title, settings=of_f)
     for compare in ("prediction", "class_prediction", "features", "proportion"):
-        compared = {"divergence_compare": compare}
-        yield (
-            f"compare_{compare}",
-            Variant(f"compares {compare.replace('_', ' ')}", settings=compared),
-        )
+        title = f"compares {compare.replace('_', ' ')}"
+        yield f"compare_{compare}", Variant(title, settings={"divergence_compare": compare})
 
 
 def _mixtures() -> Iterator[tuple[str, Variant]]:

@@ -146,24 +146,20 @@ def log_odds_histograms(logits: Tensor) -> Tensor:
     return _shares_of_bins(log_odds(logits)).mean(dim=1)
 
 
-def class_log_odds_histograms(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None
-) -> Tensor:
+def class_log_odds_histograms(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return, for each class, the histogram of its log-odds in the pixels that belong to it.
 
     Args:
         logits: (B, K, *S).
         target: (B, 1, *S) int64 in [0, K), which pixel belongs to which class.
-        weight: (B, 1, *S) in [0, 1], how much of a pixel counts, None for all of it.
+        weight: (B, 1, *S) in [0, 1], how much of a pixel counts.
 
     Returns:
         (K, 17), the background included; each row sums to the share of the pixels that belong to
         its class and count, so that rows of several batches can be averaged.
     """
     classes = torch.arange(logits.shape[1], device=logits.device)
-    belongs = (target.flatten() == classes[:, None]).to(logits.dtype)
-    if weight is not None:
-        belongs = belongs * weight.flatten().to(logits.dtype)
+    belongs = (target.flatten() == classes[:, None]) * weight.flatten().to(logits.dtype)
     return (_shares_of_bins(log_odds(logits, first=0)) * belongs[..., None]).mean(dim=1)
 
 
