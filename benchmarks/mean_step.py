@@ -16,6 +16,7 @@ _SAM = "DiM, SAM in every step"
 PARTS: dict[str, dict[str, float]] = {
     "mean_teacher": {"mean teacher": 1.0},
     "midss": {BASE: 1.0},
+    "no_divergence": {BASE: START, "MiDSS with its second pass": 1 - START},
     "no_sharpness": {_PLAIN: 1 - 1 / EVERY, _MEASURED: 1 / EVERY},
     "dim": {
         _PLAIN: START - 1 / EVERY,

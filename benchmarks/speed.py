@@ -35,7 +35,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed_floor import Clock, counted_flop, loader_seconds, parts_of_a_step, product_rate, wait
+from speed_floor import Clock, counted_flop, parts_of_a_step, product_rate, wait
+from speed_loader import FROM_CACHE, batch_seconds
 from speed_ours import OURS, SIZES, Ours, Size
 from speed_table import REDUCED, REORDERED, TOLERANCES, Line, write_results
 from speed_textbook import SWITCHED, Switches, Textbook
@@ -45,7 +46,7 @@ from dim_monai.allocator import freed_memory_kept
 
 RESULTS = Path(__file__).resolve().parent / "results"
 WARM_UP = 1  # besides the steps whose gradient and operations are taken
-MIDSS = "textbook MiDSS"
+MIDSS, TEXTBOOK_SAM = "textbook MiDSS", "textbook SAM on MiDSS"
 KEPT = (MIDSS, "ours: MiDSS", "ours: DiM with its second pass")
 
 
@@ -123,12 +124,15 @@ def variants(size: Size, device: torch.device) -> dict[str, Variant]:
     rows = {
         "textbook mean teacher": Variant(textbook("mean_teacher", Switches())),
         MIDSS: Variant(textbook("midss", Switches())),
-        "textbook SAM on MiDSS": Variant(textbook("sam", Switches())),
+        TEXTBOOK_SAM: Variant(textbook("sam", Switches())),
     }
     for name, switches in SWITCHED.items():
         rows[f"textbook MiDSS, {name}"] = Variant(
             textbook("midss", switches), MIDSS, switches.compiled, switches.autocast
         )
+    rows[f"{TEXTBOOK_SAM}, foreach optimizer, EMA and perturbation"] = Variant(
+        textbook("sam", Switches(foreach=True)), TEXTBOOK_SAM
+    )
     for name, row in OURS.items():
         like = row.like and f"ours: {row.like}"
         half = (row.settings or {}).get("precision") == "bfloat16"
@@ -306,21 +310,19 @@ def measure_size(size: str, options: argparse.Namespace) -> None:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     machine = f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}"
     lines, parts = [], {}
+    batch = batch_seconds(options.steps, clock_of(options)) if size == "bundle" else {}
     for name in devices:
         device = torch.device(name)
         lines += measure(size, device, options)
         # What is measured is kept, whatever becomes of the rest.
-        write_results(options.results, lines, parts, machine, options.processor_time)
+        write_results(options.results, lines, parts, batch, machine, options.processor_time)
         for row in ("MiDSS", "DiM with its second pass"):
             with freed_memory_kept(device):
                 times = parts_of_a_step(
                     SIZES[size], OURS[row], device, options.steps, clock_of(options)
                 )
-            times["loader"] = (
-                loader_seconds(options.steps, clock_of(options)) if size == "bundle" else None
-            )
-            parts[size, name, row] = times
-    write_results(options.results, lines, parts, machine, options.processor_time)
+            parts[size, name, row] = times | {"loader": batch.get(FROM_CACHE)}
+    write_results(options.results, lines, parts, batch, machine, options.processor_time)
 
 
 if __name__ == "__main__":

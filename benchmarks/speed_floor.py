@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
 from monai.engines.utils import IterationEvents
-from speed_ours import TRAIN, Ours, Row, Size
+from speed_ours import Ours, Row, Size
 from torch.utils.flop_counter import FlopCounterMode
 
 from dim_monai.handlers import TrainingLog
@@ -120,23 +119,3 @@ def parts_of_a_step(
             collected.setdefault(name, []).append(value)
     folder.cleanup()
     return {name: statistics.median(values) for name, values in collected.items()}
-
-
-def loader_seconds(steps: int, clock: Clock) -> float:
-    """Return the median seconds of a batch from the bundle's loader, on the demo set."""
-    with tempfile.TemporaryDirectory() as folder:
-        workflow = ConfigWorkflow(
-            workflow_type="train",
-            config_file=str(TRAIN),
-            logging_file=False,
-            output_dir=str(Path(folder)),
-        )
-        workflow.initialize()
-        batches = iter(workflow.trainer.data_loader)
-        next(batches)
-        seconds = []
-        for _ in range(steps):
-            start = clock()
-            next(batches)
-            seconds.append(clock() - start)
-    return statistics.median(seconds)

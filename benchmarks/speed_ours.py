@@ -132,6 +132,7 @@ OURS = {
     "DiM before its second passes": Row(_dim(1.0)),
     "DiM before, a measured step": Row(_dim(1.0), measured=True),
     "DiM with its second pass": Row(_dim(0.0)),
+    "MiDSS with its second pass": Row(lambda: [SharpnessAware(0.2, "sam", ASIDE[:3])]),
     "SAM on all terms": Row(_climb()),
     "ESAM on all terms": Row(_climb("esam")),
     "ESAM on all terms, all weights": Row(_climb("esam", beta=1.0)),

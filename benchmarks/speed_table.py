@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +56,20 @@ def write_results(
     folder: Path,
     lines: list[Line],
     parts: dict[tuple[str, str, str], dict[str, float | None]],
+    batch: Mapping[str, float],
     machine: str,
     processor_time: bool,
 ) -> None:
-    """Write ``speed_<size>.csv`` and ``speed_<size>.md`` of lines of one size."""
+    """Write ``speed_<size>.csv`` and ``speed_<size>.md`` of lines of one size.
+
+    Args:
+        folder: of both.
+        lines: of the rows.
+        parts: seconds of each part of a step, by size, device and row.
+        batch: seconds of a batch of the loader, by where its slices come from.
+        machine: on which it was measured.
+        processor_time: whether seconds are the processor's.
+    """
     name = f"speed_{lines[0].size}"
     write_table(folder / f"{name}.csv", lines)
     kind = "processor time on one thread" if processor_time else "time on the wall, two threads"
@@ -69,6 +80,8 @@ def write_results(
         text += [f"## {lines[0].size}, {device}", "", *table(here), "", *derived(here), ""]
         text += ["### Targets", "", *targets_table(here), ""]
     text += ["## Where the time goes", "", *parts_table(parts)]
+    if batch:
+        text += ["", "## A batch of the loader", "", *batch_table(batch)]
     (folder / f"{name}.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
@@ -179,6 +192,15 @@ def parts_table(parts: dict[tuple[str, str, str], dict[str, float | None]]) -> l
         ]
         rows.append(f"| {size}, {device}: {row} | {' | '.join(cells)} |")
     return rows
+
+
+def batch_table(batch: Mapping[str, float]) -> list[str]:
+    """Return the milliseconds of a batch by where its slices come from, first the fastest."""
+    least = min(batch.values())
+    return ["| slices | ms | x |", "|---|---|---|"] + [
+        f"| {source} | {1000 * value:.1f} | {value / least:.1f} |"
+        for source, value in sorted(batch.items(), key=lambda item: item[1])
+    ]
 
 
 def _over(value: float | None, base: float | None) -> str:

@@ -9,11 +9,14 @@ import pytest
 import torch
 from speed import Apart, is_wanted, numerics, variants
 from speed_floor import counted_flop
+from speed_loader import forget
 from speed_ours import OURS, SIZES, Ours, Size
-from speed_table import TOLERANCES, Line, derived, targets_table
+from speed_table import TOLERANCES, Line, batch_table, derived, targets_table
 from speed_textbook import SWITCHED, Switches, Textbook
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+
+from dim_monai.data.slices import SliceDataset
 
 CPU = torch.device("cpu")
 
@@ -164,3 +167,25 @@ def test_a_difference_beyond_its_tolerance_is_said_to_be() -> None:
     for half, kind in ((False, "reordered sums"), (True, "reduced precision")):
         assert numerics(0.5 * TOLERANCES[kind], half) == kind
         assert numerics(2 * TOLERANCES[kind], half) == "beyond tolerance"
+
+
+def test_what_is_prepared_anew_is_what_the_cache_holds() -> None:
+    made: list[int] = []
+
+    def prepare(entry: dict[str, int]) -> dict[str, Tensor]:
+        made.append(entry["seed"])
+        generator = torch.Generator().manual_seed(entry["seed"])
+        return {"image": torch.rand(2, 4, 4, 3, generator=generator)}
+
+    dataset = SliceDataset([{"seed": 1}, {"seed": 2}], prepare, num_workers=1, progress=False)
+    held = [dataset[item]["image"] for item in range(len(dataset))]
+    assert made == [1, 2]
+    forget(dataset)
+    again = [dataset[item]["image"] for item in range(len(dataset))]
+    assert made == [1, 2, *[1] * 3, *[2] * 3]
+    assert all(torch.equal(*pair) for pair in zip(held, again, strict=True))
+
+
+def test_the_batches_of_the_loader_are_told_from_the_fastest() -> None:
+    table = batch_table({"anew": 0.3, "cache": 0.1})
+    assert table[2:] == ["| cache | 100.0 | 1.0 |", "| anew | 300.0 | 3.0 |"]
