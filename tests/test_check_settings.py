@@ -14,8 +14,13 @@ from monai.networks.nets import UNet
 
 from dim_monai.bundle import check_settings
 from dim_monai.bundle.settings import RULES
+from dim_monai.divergence import DIVERGENCES
+from dim_monai.engine import PRECISIONS
 from dim_monai.errors import ConfigError
+from dim_monai.handlers.f_divergence import COMPARE, ESTIMATORS, NAME
+from dim_monai.methods import Batch, MeanTeacher, MiDSS, Stream, Supervised
 from dim_monai.metrics.case import BothEmpty
+from dim_monai.sharpness import RULES as SHARPNESS_RULES
 
 CHECK = {"imports": ["$import dim_monai.bundle as bundle"], "check": "$bundle.check_settings()"}
 
@@ -88,6 +93,8 @@ def test_a_number_is_in_its_range(name: str, value: float) -> None:
         ("slice_axis", [0, 1, 2, None], [3, -1, 1.0, True]),
         ("max_gradient_norm", [None, 1], [0]),
         ("resume", [True, False, "auto"], ["false", "maybe", None, 1]),
+        ("divergence_alpha", [None, -1, 0.5, 2], [-1.1, 2.5, math.nan, "0.5"]),
+        ("not_perturbed", [[], ["supervised"]], ["supervised", None, [1]]),
         ("both_empty", [1, "not scored"], [0, True, "scored"]),
         *((name, [True, False], ["false", "true", 0, 1, None]) for name in SWITCHES),
         *((name, [], [2.0, 1.5, True, "4", None, [4]]) for name in COUNTS),
@@ -126,6 +133,69 @@ def test_text_that_means_a_value_is_told_how_to_become_one(
 
 def test_the_words_for_two_empty_masks_are_those_of_the_metrics() -> None:
     assert all(RULES["both_empty"].holds(word) for word in get_args(BothEmpty))
+
+
+WORDS = {
+    "precision": PRECISIONS,
+    "sharpness_rule": SHARPNESS_RULES,
+    "divergence": DIVERGENCES,
+    "divergence_compare": COMPARE,
+    "divergence_estimator": ESTIMATORS,
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_word_is_one_that_the_code_knows(name: str) -> None:
+    assert [word for word in WORDS[name] if refusal({name: word})] == []
+    for word in WORDS[name]:
+        assert word in RULES[name].expected
+        assert refusal({name: f"{word}x"})
+    assert RULES[name].expected.count(",") == len(WORDS[name]) - 1
+
+
+# --- what a method makes of them
+
+
+def method(name: str) -> dict[str, Any]:
+    return {"method": {"_target_": name}}
+
+
+METHODS = {
+    "Supervised": Supervised(),
+    "MeanTeacher": MeanTeacher(0.9, 0.3),
+    "MiDSS": MiDSS(),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_terms_are_those_that_a_method_has(name: str) -> None:
+    images = torch.rand(2, 1, 8, 8)
+    batch = Batch(Stream(images, images, (images > 0.5).long()), Stream(images, images))
+    views, _ = METHODS[name].views(
+        batch, lambda x: torch.zeros(len(x), 2, 8, 8), 0.5, torch.Generator()
+    )
+    terms = [*(view.term for view in views), NAME]
+    config = method(f"dim_monai.methods.{name}")
+    assert refusal({**config, "not_perturbed": terms}) == ""
+    for term in terms:
+        misspelt = f"{term}s"
+        message = refusal({**config, "not_perturbed": [term, misspelt]})
+        assert f"got ['{misspelt}']" in message
+        assert term in message
+
+
+def test_the_terms_of_a_method_of_others_are_its_own() -> None:
+    assert refusal({**method("monai.losses.DiceLoss"), "not_perturbed": ["theirs"]}) == ""
+
+
+@pytest.mark.parametrize(("labelled", "unlabelled"), [(4, 4), (2, 4), (4, 1)])
+def test_batches_differ_only_where_no_images_are_paired(labelled: int, unlabelled: int) -> None:
+    sizes = {"labelled_batch": labelled, "unlabelled_batch": unlabelled}
+    message = refusal({**method("dim_monai.methods.MiDSS"), **sizes})
+    assert ("unlabelled_batch" in message) == (labelled != unlabelled)
+    assert refusal({**method("dim_monai.methods.MeanTeacher"), **sizes}) == ""
+    alone = {**method("dim_monai.methods.MiDSS"), **sizes, "use_unlabelled": False}
+    assert refusal(alone) == ""
 
 
 def test_a_setting_counts_by_what_it_becomes() -> None:

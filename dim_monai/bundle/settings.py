@@ -31,6 +31,10 @@ def _number(expected: str, within: Callable[[float], bool]) -> Rule:
     return Rule(expected, lambda v: _is(v, Real) and within(v))
 
 
+def _word(*words: str) -> Rule:
+    return Rule(f"one of {', '.join(words)}", lambda v: isinstance(v, str) and v in words)
+
+
 def _or_null(rule: Rule) -> Rule:
     return Rule(f"{rule.expected}, or null", lambda v: v is None or rule.holds(v))
 
@@ -55,6 +59,7 @@ RULES = {
     "learning_rate": _POSITIVE,
     "weight_decay": _FROM_ZERO,
     "max_gradient_norm": _or_null(_POSITIVE),
+    "precision": _word("float32", "bfloat16", "float16"),
     "validation_fraction": _number("a share between 0 and 1", lambda v: 0 < v < 1),
     "val_interval": _COUNT,
     "resume": Rule("true, false or auto", lambda v: isinstance(v, bool) or v == "auto"),
@@ -72,13 +77,37 @@ RULES = {
     "pseudo_label_threshold": _SHARE,
     "trust_empty": _SWITCH,
     "use_sharpness": _SWITCH,
+    "sharpness_rule": _word("sam", "asam", "looksam", "msam", "esam"),
     "rho": _FROM_ZERO,
     "sharpness_start": _SHARE,
+    "not_perturbed": Rule(
+        "a list of names of terms",
+        lambda v: isinstance(v, list | tuple) and all(isinstance(term, str) for term in v),
+    ),
     "use_divergence": _SWITCH,
+    "divergence": _word(
+        "kl", "reverse_kl", "js", "tv", "pearson", "neyman", "squared_hellinger", "alpha"
+    ),
+    "divergence_alpha": _or_null(_number("a number from -1 to 2", lambda v: -1 <= v <= 2)),
+    "divergence_compare": _word("proportion", "prediction", "class_prediction", "features"),
+    "divergence_estimator": _word("closed_form", "variational"),
     "divergence_weight": _FROM_ZERO,
     "teacher_decay": _number("a share from 0 to below 1", lambda v: 0 <= v < 1),
 }
 """Settings of the bundles, wherever a config has them at its top."""
+
+TERMS = (
+    "supervised",
+    "labelled_in_box",
+    "unlabelled_in_box",
+    "symmetric",
+    "consistency",
+    "f_divergence",
+)
+"""Of the loss, by all methods of this package and the handlers."""
+
+_METHODS = "dim_monai.methods."
+_PAIRING = f"{_METHODS}MiDSS"
 
 _ON_THE_COMMAND_LINE = {"true": "True", "false": "False", "null": "None"}
 
@@ -88,16 +117,23 @@ def check_settings() -> None:
 
     A class sees its arguments only when it is made: most of them when the cases are prepared, those
     of the evaluation when the training is over. Here each setting among `RULES` is held against its
-    rule, ``roi_size`` against the strides of the network (`network_def` or what that refers to; one
-    without strides is not judged), and ``device`` against the machine. A setting that the config
-    does not have is not missed, and neither is the batch of unlabelled images where none are used.
+    rule, the terms that are not perturbed and the sizes of the two batches against a method of this
+    package, ``roi_size`` against the strides of the network (`network_def` or what that refers to;
+    one without strides is not judged), and ``device`` against the machine. A setting that the
+    config does not have is not missed, and neither is the batch of unlabelled images where none are
+    used.
 
     Raises:
         ConfigError: some values cannot be used (each is named, with what it may be), there is no
             such device, or no config is being evaluated.
     """
     parser = running_parser()
-    problems = [*_out_of_range(parser), *_unfit_size(parser)]
+    problems = [
+        *_out_of_range(parser),
+        *_unknown_terms(parser),
+        *_unpaired(parser),
+        *_unfit_size(parser),
+    ]
     if problems:
         raise ConfigError("; ".join(map(str, problems)))
     if "device" in parser:
@@ -110,6 +146,36 @@ def _out_of_range(parser: ConfigParser) -> Iterator[ConfigError]:
             value = parser.get_parsed_content(name)
             if not rule.holds(value):
                 yield _problem(name, value, rule.expected)
+
+
+def _unknown_terms(parser: ConfigParser) -> Iterator[ConfigError]:
+    """Tell of terms that no method here has; those of another method are its own."""
+    if "not_perturbed" not in parser or not _method(parser).startswith(_METHODS):
+        return
+    named = parser.get_parsed_content("not_perturbed")
+    if not RULES["not_perturbed"].holds(named):
+        return  # told already
+    unknown = [term for term in named if term not in TERMS]
+    if unknown:
+        yield _problem("not_perturbed", unknown, f"terms among {', '.join(TERMS)}")
+
+
+def _unpaired(parser: ConfigParser) -> Iterator[ConfigError]:
+    """Tell of batches that a method cannot pair: it would say so in the first step."""
+    if _method(parser) != _PAIRING or _supervised(parser):
+        return
+    if "labelled_batch" not in parser or "unlabelled_batch" not in parser:
+        return
+    labelled = parser.get_parsed_content("labelled_batch")
+    unlabelled = parser.get_parsed_content("unlabelled_batch")
+    if labelled != unlabelled:
+        expected = f"{labelled}, as labelled_batch: MiDSS pairs labelled and unlabelled images"
+        yield _problem("unlabelled_batch", unlabelled, expected)
+
+
+def _method(parser: ConfigParser) -> str:
+    method = parser.get("method")
+    return str(method.get("_target_")) if isinstance(method, dict) else ""
 
 
 def _supervised(parser: ConfigParser) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from dim_monai.bundle.settings import RULES
+from dim_monai.data.source import CONFIG_FILE, RESULTS
 from dim_monai.errors import ConfigError
 from tests.bundles.examples import EXAMPLES, PROSTATE, Example, start
 
@@ -63,6 +64,12 @@ def test_a_bundle_as_it_is_passes_with_every_overlay(example: Example, configs: 
         ("cache_memory_gb", "x"),
         ("use_divergence", "false"),
         ("surface_tolerance", -1),
+        ("precision", "bf16"),
+        ("divergence", "tvv"),
+        ("divergence_compare", "classes"),
+        ("sharpness_rule", "SAM"),
+        ("not_perturbed", ["symetric"]),
+        ("labelled_batch", 3),
     ],
 )
 def test_an_unusable_setting_stops_a_training_before_it_reads_or_writes(
@@ -74,6 +81,24 @@ def test_an_unusable_setting_stops_a_training_before_it_reads_or_writes(
     assert isinstance(caught.value.__cause__, ConfigError)
     assert name in str(caught.value.__cause__)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_built_leaves_the_results_of_the_last_run(
+    example: Example, tmp_path: Path
+) -> None:
+    before = {name: "of the last run" for name in RESULTS}
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RuntimeError, match="SemiSupervisedTrainer"):
+        start(
+            example.folder,
+            "train.yaml",
+            output_dir=str(tmp_path),
+            divergence_compare="features",
+            divergence_layer="no.such.layer",
+        )
+    assert {name: (tmp_path / name).read_text() for name in before} == before
+    assert not (tmp_path / CONFIG_FILE).exists()
 
 
 @pytest.mark.parametrize("config", ["train.yaml", "inference.yaml"])
