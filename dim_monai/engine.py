@@ -245,6 +245,12 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         """Return the student's trainable parameters that have a gradient."""
         return [weight for weight in self.network.parameters() if weight.grad is not None]
 
+    def average_gradient(self) -> None:
+        """Make the gradient the mean over all ranks, if each still has its own."""
+        if self.gradient_is_local:
+            average_tensors([w.grad for w in self.parameters() if w.grad is not None])
+            self.gradient_is_local = False
+
     def _iteration(self, engine: SupervisedTrainer, batchdata: Any) -> Any:
         self._pose(batchdata)
         self.optimizer.zero_grad(set_to_none=True)
@@ -362,9 +368,7 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         return taken
 
     def _complete_gradient(self, kept: list[tuple[nn.Parameter, Tensor]]) -> None:
-        if self.gradient_is_local:
-            average_tensors([w.grad for w in self.parameters() if w.grad is not None])
-            self.gradient_is_local = False
+        self.average_gradient()
         if not kept:
             return
         if isinstance(self.network, DistributedDataParallel):

@@ -146,6 +146,8 @@ class SharpnessAware:
         if not all_finite(global_norm(gradients)):
             return
         if self._remembered and (engine.state.iteration - 1) % self.every:
+            # Relative to the mean over ranks, which is shorter than the gradient of each.
+            engine.average_gradient()
             self._add_remembered(engine, global_norm(gradients))
             return
         with (

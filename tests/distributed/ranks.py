@@ -85,6 +85,24 @@ def climb(rank: int, with_term: bool, rule: str = "sam") -> dict[str, Any]:
     return {"step": START - network.weight.detach()[0], "remembered": remembered}
 
 
+def between(rank: int) -> dict[str, Any]:
+    """A step of LookSAM without a second pass, at the weights of the one before."""
+    network = torch.nn.Linear(3, 1, bias=False).double()
+    with torch.no_grad():
+        network.weight.copy_(START[None])
+    batch = linear_batch(INPUTS[rank : rank + 1], TARGETS[rank : rank + 1])
+    trainer = make_trainer(
+        DistributedDataParallel(network),
+        [batch, batch],
+        SharpnessAware(RHO, "looksam"),
+        lr=0.0,
+        loss_function=squared_error,
+    )
+    trainer.add_term("f_divergence", lambda *_: network.weight.pow(3).sum(), rank + 1.0)
+    trainer.run()
+    return {"gradient": [weight.grad for weight in trainer.parameters()]}
+
+
 def dim(
     batches: list[RawBatch],
     estimator: str | None,
@@ -242,6 +260,7 @@ SCENARIOS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     "climb": lambda rank, _: climb(rank, with_term=False),
     "climb_with_term": lambda rank, _: climb(rank, with_term=True),
     "climb_looksam": lambda rank, _: climb(rank, with_term=False, rule="looksam"),
+    "between_looksam": lambda rank, _: between(rank),
     "dim": lambda rank, _: healthy(rank, "closed_form"),
     "dim_esam": lambda rank, _: healthy(rank, "closed_form", "esam"),
     "dim_critic": lambda rank, _: healthy(rank, "variational"),

@@ -99,6 +99,17 @@ def test_looksam_remembers_what_the_climb_added_to_the_gradient_of_all_ranks(
         np.testing.assert_allclose(direction[0].numpy(), added / np.linalg.norm(added), rtol=1e-6)
 
 
+def test_looksam_adds_relative_to_the_gradient_of_all_ranks(results: dict[str, Results]) -> None:
+    here, nearby = (gradients.mean(axis=0) for gradients in gradients_by_hand())
+    added = nearby - here * (here @ nearby) / (here @ here)
+    expected = here + 0.7 * np.linalg.norm(here) * added / np.linalg.norm(added)
+    # (rank + 1) * sum w^3, not perturbed
+    expected += np.mean([(i + 1) * 3 * START.numpy() ** 2 for i in range(RANKS)], axis=0)
+    for returned in results["between_looksam"]:
+        (gradient,) = returned["gradient"]
+        np.testing.assert_allclose(gradient[0].numpy(), expected, rtol=1e-10)
+
+
 @pytest.mark.parametrize("scenario", ["dim", "dim_esam", "dim_critic"])
 def test_after_twenty_steps_of_dim_all_ranks_are_equal_bit_for_bit(
     results: dict[str, Results], scenario: str
