@@ -72,10 +72,12 @@ class FDivergence:
     remembers by itself.
 
     **Weight 1 means something**: the term is scaled such that its gradient norm over the student's
-    weights is ``weight`` times that of the supervised term. The ratio of the two norms is measured
-    every ``interval`` steps, the median of the last five measurements is the scale, logged as
-    ``scale_f_divergence``, and the term waits for the first. Without it JS between batches is of
-    the order of 0.001 and its weight has no meaning.
+    weights is, in the median of the steps, ``weight`` times that of the supervised term. The ratio
+    of the two norms is measured every ``interval`` steps, the median of the last five measurements
+    is the scale, logged as ``scale_f_divergence``, and the term waits for the first. Without it JS
+    between batches is of the order of 0.001 and its weight has no meaning. The gradient within a
+    class fades where little of the class is trusted: a step in which a class has less than half of
+    its usual share is not measured.
 
     DiM publishes neither which f, nor what is compared, nor the weight: all of it is our choice.
 
@@ -226,7 +228,9 @@ class FDivergence:
 
     def _bound(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
         critic = self._critic_for(labelled)
-        self._compared = (labelled.detach(), unlabelled.detach())
+        # The critic, too, learns from the first pass of a step, not from perturbed weights.
+        if self._compared is None:
+            self._compared = (labelled.detach(), unlabelled.detach())
         # Only the student learns here: the critic's own step comes after the student's.
         critic.requires_grad_(False)
         value = self.divergence.variational(critic(labelled), critic(unlabelled))
@@ -272,6 +276,8 @@ class FDivergence:
     def _calibrate(self, engine: SemiSupervisedTrainer) -> None:
         if engine.state.iteration % self.interval or NAME not in engine.live_terms:
             return
+        if not self._shows_as_much_as_usual():
+            return
         norms = gradient_norms(engine)
         both = torch.tensor([norms["supervised"], norms[NAME]], device=engine.state.device)
         # Before any decision, so that all ranks take the same one.
@@ -281,6 +287,16 @@ class FDivergence:
             self._ratios.append(ratio)
         if self._ratios:
             engine.state.diagnostics[f"scale_{NAME}"] = self._scale(engine)
+
+    def _shows_as_much_as_usual(self) -> bool:
+        """Whether no class of the unlabelled side has less than half of its share in the past."""
+        side = "unlabelled"
+        if self.compare != "class_prediction" or side not in self._past:
+            return True
+        past, pooled = (pool[side].sum(dim=-1) for pool in (self._past, self._present))
+        present = (pooled - self.memory * past) / (1 - self.memory)
+        average_tensors([present])
+        return bool((present > 0.5 * past)[past > 1e-7].all())
 
     def _scale(self, engine: SemiSupervisedTrainer) -> float:
         """Give the term the weight that the measurements so far ask for; return the scale."""

@@ -86,3 +86,15 @@ def test_a_new_critic_draws_nothing_from_the_students_random_stream() -> None:
     handler.term(views_of("labelled", "unlabelled"), [logits_of(0), logits_of(1)])
     assert handler.critic is not None
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_critic_learns_from_the_first_pass_of_a_step() -> None:
+    def critic_after(*passes: int) -> dict[str, Tensor]:
+        handler = FDivergence(estimator="variational", interval=0)
+        for seed in passes:
+            handler.term(views_of("labelled", "unlabelled"), [logits_of(seed), logits_of(seed + 1)])
+        handler._train_critic()
+        return state_of(handler.critic)
+
+    assert equal(critic_after(0), critic_after(0, 5))
+    assert not equal(critic_after(0), critic_after(5))

@@ -359,6 +359,42 @@ def test_the_scale_follows_the_training_and_not_a_single_step() -> None:
     np.testing.assert_allclose(coefficients, [0.0, *(0.5 * scale for scale in expected[:-1])])
 
 
+class Trusted:
+    """A labelled and an unlabelled view, of which the rows of the organ that are told are trusted.
+
+    Half of both images is organ; a step trusts the next number of its four rows.
+    """
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = iter(rows)
+
+    def views(self, batch: Any, *_: Any) -> tuple[list[View], dict[str, Any]]:
+        target = torch.zeros(2, 1, 8, 8, dtype=torch.int64)
+        target[:, :, :4] = 1
+        weight = (target == 0).float()
+        weight[:, :, : next(self.rows)] = 1
+        return [
+            View("supervised", batch.labelled.strong, target),
+            View("consistency", batch.unlabelled.strong, target, weight, 1.0, "unlabelled"),
+        ], {}
+
+
+@pytest.mark.parametrize(
+    ("compare", "measured"),
+    [("class_prediction", [1, 2, 2, 2, 3]), ("prediction", [1, 2, 3, 4, 5])],
+)
+def test_a_step_that_trusts_unusually_little_of_a_class_is_not_measured(
+    compare: str, measured: list[int]
+) -> None:
+    handler = FDivergence(compare=compare, interval=1, memory=0.5)
+    counts = Record(lambda engine: len(handler._ratios))
+    batches = [make_batch(seed) for seed in range(5)]
+    # Of the running share of four rows, then three, then ...
+    rows = Trusted([4, 4, 1, 0, 2])
+    make_trainer(make_network(), batches, handler, counts, method=rows, lr=0.0).run()
+    assert counts.seen == measured
+
+
 def test_without_measurements_the_weight_is_the_factor() -> None:
     handler = FDivergence(weight=0.3, interval=0)
     trainer = make_trainer(make_network(), [make_batch(0)] * 2, handler, method=BothKinds())
