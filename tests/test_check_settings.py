@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
 
 from dim_monai.bundle import check_settings
-from dim_monai.bundle.settings import RULES
+from dim_monai.bundle.settings import PATHS, RULES
 from dim_monai.divergence import DIVERGENCES
 from dim_monai.engine import PRECISIONS
 from dim_monai.errors import ConfigError
@@ -151,6 +151,15 @@ def test_a_word_is_one_that_the_code_knows(name: str) -> None:
         assert word in RULES[name].expected
         assert refusal({name: f"{word}x"})
     assert RULES[name].expected.count(",") == len(WORDS[name]) - 1
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_keeps_every_sign_but_the_one_that_monai_reads(name: str) -> None:
+    assert refusal({name: "/data/run #2"}).startswith(
+        f"unusable setting '{name}'; got '/data/run ::2'"
+    )
+    for path in ("/data/a b/ä @1 %2 100", "C:/data", None):
+        assert refusal({name: path}) == ""
 
 
 # --- what a method makes of them

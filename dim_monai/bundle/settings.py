@@ -96,6 +96,8 @@ RULES = {
 }
 """Settings of the bundles, wherever a config has them at its top."""
 
+PATHS = ("dataset_dir", "output_dir", "model_file", "cache_dir", "start_from")
+
 TERMS = (
     "supervised",
     "labelled_in_box",
@@ -117,11 +119,11 @@ def check_settings() -> None:
 
     A class sees its arguments only when it is made: most of them when the cases are prepared, those
     of the evaluation when the training is over. Here each setting among `RULES` is held against its
-    rule, the terms that are not perturbed and the sizes of the two batches against a method of this
-    package, ``roi_size`` against the strides of the network (`network_def` or what that refers to;
-    one without strides is not judged), and ``device`` against the machine. A setting that the
-    config does not have is not missed, and neither is the batch of unlabelled images where none are
-    used.
+    rule, the paths in `PATHS` against what MONAI makes of #, the terms that are not perturbed and
+    the sizes of the two batches against a method of this package, ``roi_size`` against the strides
+    of the network (`network_def` or what that refers to; one without strides is not judged), and
+    ``device`` against the machine. A setting that the config does not have is not missed, and
+    neither is the batch of unlabelled images where none are used.
 
     Raises:
         ConfigError: some values cannot be used (each is named, with what it may be), there is no
@@ -130,6 +132,7 @@ def check_settings() -> None:
     parser = running_parser()
     problems = [
         *_out_of_range(parser),
+        *_misread_paths(parser),
         *_unknown_terms(parser),
         *_unpaired(parser),
         *_unfit_size(parser),
@@ -146,6 +149,14 @@ def _out_of_range(parser: ConfigParser) -> Iterator[ConfigError]:
             value = parser.get_parsed_content(name)
             if not rule.holds(value):
                 yield _problem(name, value, rule.expected)
+
+
+def _misread_paths(parser: ConfigParser) -> Iterator[ConfigError]:
+    """Tell of paths in which MONAI has read # as its separator of ids, which is written :: too."""
+    for name in PATHS:
+        value = parser.get(name)
+        if isinstance(value, str) and "::" in value and value[0] not in "$@%":
+            yield _problem(name, value, "a path without #, which MONAI turns into ::")
 
 
 def _unknown_terms(parser: ConfigParser) -> Iterator[ConfigError]:
