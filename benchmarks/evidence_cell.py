@@ -22,8 +22,9 @@ from monai.transforms import ResizeWithPadOrCrop
 from torch import Tensor, nn
 
 import dim_monai
+from dim_monai.data.trained import RUN_FILE
 from dim_monai.objectives import pseudo_label, segmentation_loss
-from dim_monai.report.run import LOG_FILE, RUN_FILE, read_training_log
+from dim_monai.report.run import LOG_FILE, read_training_log
 from dim_monai.sharpness import sharpness
 
 NAMES = ("part", "setting", "digest", "seed")

@@ -136,6 +136,23 @@ def read_classes(safetensors_file: str | Path) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of the tensors of a state dict with their names, in the order of these.
+
+    By it a network is told from another one. It is of the weights and not of a file, so that it is
+    the same for all formats of files.
+
+    Args:
+        state: dense tensors of any type, on any device.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def safetensors_of(model_file: str | Path) -> Path:
     """Return the file of safetensors of a model, given either of its two files."""
     return _beside(Path(model_file), SAFETENSORS)

@@ -28,6 +28,7 @@ from dim_monai.data.demo import make_demo
 from dim_monai.data.kinds import get_kind
 from dim_monai.data.labels import LabelMapping
 from dim_monai.data.output import UNCERTAINTY, mirrored
+from dim_monai.data.trained import RUN_FILE, split_of_training
 from dim_monai.data.weights import require_model
 from dim_monai.errors import DataError
 from dim_monai.files import absolute, atomic_write
@@ -35,7 +36,7 @@ from dim_monai.files import absolute, atomic_write
 logger = logging.getLogger(__name__)
 
 DEMO_FOLDER = "data"
-RESULTS = ("metrics.csv", "metrics_paper.csv", "report.html", "run.json", "training_log.csv")
+RESULTS = ("metrics.csv", "metrics_paper.csv", "report.html", RUN_FILE, "training_log.csv")
 """What a run leaves in its folder and a later one there must not be taken for."""
 CONFIG_FILE = "config.json"
 """All settings of a run: a config file that repeats it."""
@@ -78,6 +79,7 @@ def evaluation_datalist(
     output_dir: str,
     seed: int,
     validation_fraction: float,
+    model_file: str,
     *,
     kind: str = "volume",
 ) -> Datalist:
@@ -88,12 +90,22 @@ def evaluation_datalist(
     when labels were added since, so a case that trained the network does not become a test case.
     Failing both, the folder is split as for a training.
 
+    Args:
+        dataset_dir: as of `training_datalist`, and so are ``seed`` and ``validation_fraction``.
+        output_dir: folder of the training, or one without a training.
+        seed: see above.
+        validation_fraction: see above.
+        model_file: of the weights that are evaluated.
+        kind: of the cases.
+
     Raises:
+        CheckpointError: the weights cannot be read.
         DataError: a validation or test case of the folder's ``datalist.json`` has trained the
-            network, by the saved split.
+            network, by the saved split; or that split is not of these weights, see
+            `split_of_training`.
     """
     saved = Path(output_dir) / DATALIST_NAME
-    trained = load_saved_datalist(saved) if saved.is_file() else None
+    trained = split_of_training(output_dir, model_file)
     if dataset_dir is not None:
         folder = Path(resolve_dataset_dir(dataset_dir))
         if (folder / DATALIST_NAME).is_file():

@@ -20,7 +20,6 @@ from torch import Tensor
 from dim_monai.cup_to_disc import vertical_cup_to_disc_ratio
 from dim_monai.engine import bare
 from dim_monai.errors import ConfigError
-from dim_monai.handlers.weights_digest import weights_digest
 from dim_monai.metrics import (
     CUP,
     DISC,
@@ -32,6 +31,7 @@ from dim_monai.metrics import (
     paper_scores,
     score_case,
 )
+from dim_monai.model_files import weights_digest
 from dim_monai.report.figures import overlay_png
 from dim_monai.report.photographs import photograph_png
 from dim_monai.report.run import NOT_TOLD, Scored, all_notes, beside_tables, write_run_report

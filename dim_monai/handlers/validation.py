@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from dim_monai.distributed import rank
 from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.files import atomic_write
-from dim_monai.handlers.weights_digest import weights_digest
-from dim_monai.model_files import save_model
+from dim_monai.model_files import save_model, weights_digest
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ import torch
 import dim_monai
 from dim_monai.data.datalist import DATALIST_NAME, Datalist, load_saved_datalist
 from dim_monai.data.source import CONFIG_FILE
+from dim_monai.data.trained import RUN_FILE
 from dim_monai.metrics import ScoreRow
 from dim_monai.report.figures import Curve
 from dim_monai.report.page import Report, write_report
@@ -26,7 +27,6 @@ from dim_monai.report.tables import tables
 T = TypeVar("T")
 
 LOG_FILE = "training_log.csv"
-RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def test_the_evaluation_marks_and_separates_the_scores_of_the_papers(
         "output_dir": str(tmp_path),
         "model_file": str(tmp_path / "model.pt"),
     }
-    training = start(bundle, "train.yaml", **example.network, **places)
+    begun = {**places, "output_dir": str(tmp_path / "begun")}
+    training = start(bundle, "train.yaml", **example.network, **begun)
     torch.save(training.parser.get_parsed_content("network_def").state_dict(), places["model_file"])
     files = ("train.yaml", "evaluate.yaml")
     choices = {"paper_protocol": True, "surface_tolerance": 4.5}

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from dim_monai.data.datalist import SELECTED_ON_TEST
@@ -44,13 +45,20 @@ def test_an_evaluation_of_another_list_or_network_says_so(
     shifted = {name: value + 0.5 for name, value in weights.items()}
     torch.save(shifted, tmp_path / "shifted.pt")
     files, places["dataset_dir"] = ("train.yaml", "evaluate.yaml"), str(other)
-    elsewhere = "chosen elsewhere, for run"  # .json is of other weights
+    elsewhere = "chosen elsewhere, for there is no run"  # .json
     for file, told in ((model, rule), (tmp_path / "shifted.pt", elsewhere)):
         places["model_file"] = str(file)
+        if told == elsewhere:
+            with pytest.raises(RuntimeError) as refused:
+                start(bundle, *files, **example.network, **places)
+            assert "deployed other weights" in str(refused.value.__cause__)
+            out = tmp_path / "new"
+            places["output_dir"] = str(out)
         start(bundle, *files, **example.network, **places).run()
         text = text_of(out / "report.html")
         assert re.findall(BESIDE.removesuffix(" "), text) == [("another list", told)]
-        assert "lists of the training split datalist.json labeled cases" in text
+        lists = "lists of the training split datalist.json labeled cases"
+        assert (lists in text) == (told == rule)
         assert f"test: {SELECTED_ON_TEST}" in text
         rows = read_scores_csv(out / "metrics.csv")
         assert {(row.split, row.selection) for row in rows} == {("test", SELECTED_ON_TEST)}

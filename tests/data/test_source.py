@@ -16,6 +16,7 @@ from dim_monai.data import source
 from dim_monai.data.datalist import Datalist, open_datalist
 from dim_monai.data.labels import LabelMapping
 from dim_monai.errors import DataError
+from dim_monai.model_files import weights_digest
 from tests.photograph_builder import save as save_photograph
 from tests.photograph_builder import scene
 from tests.predict.scans import write_nifti, write_scan
@@ -47,9 +48,17 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def out(tmp_path: Path, root: Path) -> Path:
-    """The folder of a training on those three."""
+    """The folder of a training on those three, finished, with the model that it deployed."""
     source.begin_run(open_datalist(root), str(tmp_path / "out"), {"rho": 0.05})
-    return tmp_path / "out"
+    return finish(tmp_path / "out", nn.Conv2d(1, 2, 1))
+
+
+def finish(out: Path, network: nn.Module) -> Path:
+    """Leave what a training writes at its end."""
+    torch.save(network.state_dict(), out / "model.pt")
+    run = {"weights_sha256": weights_digest(network.state_dict())}
+    (out / "run.json").write_text(json.dumps(run))
+    return out
 
 
 def entry(root: Path, name: str, **more: str) -> dict[str, str]:
@@ -63,7 +72,8 @@ def state(folder: Path, **lists: list[dict[str, str]]) -> None:
 
 
 def evaluated(root: Path | None, out: Path) -> Datalist:
-    return source.evaluation_datalist(None if root is None else str(root), str(out), 0, 0.2)
+    dataset_dir, model = None if root is None else str(root), str(out / "model.pt")
+    return source.evaluation_datalist(dataset_dir, str(out), 0, 0.2, model)
 
 
 def test_two_folders_are_evaluated_by_the_split_of_the_training(
@@ -130,12 +140,44 @@ def test_a_patient_that_trained_is_not_evaluated_and_another_of_that_name_is(
     assert len(evaluated(root, out).test) == 1
 
 
-def test_the_advice_where_there_is_nothing_to_evaluate_works(
+def test_a_second_training_does_not_hide_what_trained_the_model(root: Path, out: Path) -> None:
+    """It has written its own split, and the model is still the first one's."""
+    state(root, labeled=[entry(root, "a")], test=[entry(root, "b")])
+    source.begin_run(open_datalist(root), str(out), {})
+    for dataset_dir in (root, None):  # None: the split saved there would be scored
+        with pytest.raises(DataError, match="the training in this folder is not finished") as got:
+            evaluated(dataset_dir, out)
+        assert got.value.file == str(out)
+        assert "by the same command" in str(got.value)
+        assert "output_dir" in str(got.value)
+    finish(out, nn.Conv2d(1, 2, 1))
+    assert [case["case"] for case in evaluated(root, out).test] == ["b"]
+
+
+def test_the_split_of_a_training_is_not_taken_for_that_of_other_weights(
     root: Path, out: Path, tmp_path: Path
 ) -> None:
-    network = nn.Conv2d(1, 2, 1)
-    model = str(tmp_path / "model.pt")
-    torch.save(network.state_dict(), model)
+    other = str(tmp_path / "other.pt")
+    torch.save(nn.Conv2d(1, 2, 1).state_dict(), other)
+    with pytest.raises(DataError, match="deployed other weights") as caught:
+        source.evaluation_datalist(str(root), str(out), 0, 0.2, other)
+    assert caught.value.file == other
+    assert "output_dir" in str(caught.value)
+    elsewhere = tmp_path / "elsewhere"
+    assert source.evaluation_datalist(str(root), str(elsewhere), 0, 0.2, other).labeled
+
+
+@pytest.mark.parametrize("told", ["half of it {", "[]", '{"rule": "best"}'])
+def test_a_record_of_a_training_that_cannot_be_read_is_refused(
+    root: Path, out: Path, told: str
+) -> None:
+    (out / "run.json").write_text(told)
+    with pytest.raises(DataError, match="record of a training cannot be read"):
+        evaluated(root, out)
+
+
+def test_the_advice_where_there_is_nothing_to_evaluate_works(root: Path, out: Path) -> None:
+    network, model = nn.Conv2d(1, 2, 1), str(out / "model.pt")
     with pytest.raises(DataError, match="nothing to evaluate") as caught:
         source.require_sound_evaluation(evaluated(root, out), LABELS, model, network)
     advice = str(caught.value)
@@ -155,6 +197,7 @@ def test_a_run_begins_without_the_results_of_the_last_one(root: Path, out: Path)
         "config.json",
         "datalist.json",
         "mine.txt",
+        "model.pt",
     ]
     assert json.loads((out / source.CONFIG_FILE).read_text()) == {"rho": 0.1}
 
@@ -198,10 +241,10 @@ def test_photographs_go_the_same_way_as_volumes(
     assert "cases: 2 labelled, 1 unlabelled, 1 for validation" in caplog.messages
     assert "size: 13 to 16 px the longer side, 7 px the shorter" in caplog.messages
     source.begin_run(datalist, str(out), {})
-    again = source.evaluation_datalist(str(root), str(out), 0, 0.2, kind="photograph")
+    network, model = nn.Conv2d(3, 2, 1), str(out / "model.pt")
+    finish(out, network)
+    again = source.evaluation_datalist(str(root), str(out), 0, 0.2, model, kind="photograph")
     assert again == datalist
-    network, model = nn.Conv2d(3, 2, 1), str(tmp_path / "model.pt")
-    torch.save(network.state_dict(), model)
     source.require_sound_evaluation(again, LABELS, model, network, kind="photograph")
     cases = source.inference_cases(str(root / "images"), kind="photograph")
     assert [case["case"] for case in cases] == ["eye0", "eye1", "eye2", "eye3"]

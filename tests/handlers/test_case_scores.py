@@ -19,8 +19,8 @@ from dim_monai.data.datalist import SELECTED_ON_TEST
 from dim_monai.data.photograph import read_mask, read_photograph
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.handlers import CaseScores
-from dim_monai.handlers.weights_digest import weights_digest
 from dim_monai.metrics import BOTH_EMPTY_IS_1, paper_scores, score_case, split_digest
+from dim_monai.model_files import weights_digest
 from dim_monai.report.scores import read_scores_csv
 from tests.handlers.scored_cases import CASES, REGIONS, SPACING_MM, ball, evaluate, volume
 from tests.photograph_builder import save
