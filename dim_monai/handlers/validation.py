@@ -20,7 +20,9 @@ from dim_monai.model_files import save_model, weights_digest
 
 logger = logging.getLogger(__name__)
 
-NOTHING_SELECTED = "nothing was selected: no validation was made, so the last {network} is deployed"
+NOTHING_SELECTED = "nothing was selected: {reason}, so the last {network} is deployed"
+NO_VALIDATION = "no validation was made"
+NOTHING_SCORED = "no validation case shows a structure"
 
 
 class ValidationHandler(MonaiValidationHandler):
@@ -64,11 +66,12 @@ class DeployBest:
     """Write the weights of the network, student or teacher, that validates best.
 
     After each validation the candidates' mean Dice (``<name>_dice`` of the evaluator) is compared
-    with the best so far; the better weights are kept in memory. When the training completes they
-    are written to ``path``, with safetensors and the hashes of both beside it, see
+    with the best so far; the better weights are kept in memory. A validation whose truths are all
+    empty scores nothing, of which MONAI's mean is 0: it does not count. When the training
+    completes they are written to ``path``, with safetensors and the hashes of both beside it, see
     :func:`dim_monai.model_files.save_model`; ``run_file`` says what was deployed and why. Without a
-    validation the last weights of ``fallback`` are written and the file says that nothing was
-    selected. A training that is interrupted writes nothing here.
+    validation that counts the last weights of ``fallback`` are written and the file says that
+    nothing was selected. A training that is interrupted writes nothing here.
 
     Args:
         path: file of the deployable weights, a bare state dict.
@@ -128,7 +131,7 @@ class DeployBest:
             self.curves.setdefault(name, []).append((engine.state.iteration, value))
         for name, network in self.candidates.items():
             dice = metrics[f"{name}_dice"]
-            if dice > self._best_dice:
+            if dice > self._best_dice and _scored(evaluator, f"{name}_dice"):
                 self._best_dice = dice
                 self._choose(name, network, engine.state.iteration, dice)
 
@@ -137,7 +140,8 @@ class DeployBest:
         self._weights = {key: value.detach().cpu().clone() for key, value in weights.items()}
         self.choice = {"deployed": name, "step": step}
         if dice is None:
-            self.choice["rule"] = NOTHING_SELECTED.format(network=name)
+            reason = NOTHING_SCORED if self.curves else NO_VALIDATION
+            self.choice["rule"] = NOTHING_SELECTED.format(reason=reason, network=name)
         else:
             self.choice["validation_dice"] = dice
             self.choice["rule"] = "highest mean Dice of the validation cases, student or teacher"
@@ -167,3 +171,9 @@ class DeployBest:
             self.choice["step"],
             self.choice["rule"],
         )
+
+
+def _scored(evaluator: Evaluator, metric: str) -> bool:
+    """Whether a metric is the mean of anything; MONAI keeps (cases, classes), NaN if not scored."""
+    details: Tensor | None = getattr(evaluator.state, "metric_details", {}).get(metric)
+    return details is None or not bool(details.isnan().all())

@@ -259,11 +259,18 @@ def test_the_tolerance_of_the_grid_is_in_mm(root, shift_mm, sound) -> None:
     assert (check_cases(open_datalist(root), MAPPING) == []) == sound
 
 
-def test_an_empty_truth_may_validate(root) -> None:
+def test_an_empty_truth_may_validate_beside_another(root) -> None:
+    save(root / "images" / "d.nii.gz", ramp() + 3)
+    save(root / "labels" / "d.nii.gz", gland())
     label(np.zeros(SHAPE, np.uint8))(root)
     datalist = open_datalist(root)
-    empty, other = datalist.labeled
-    assert check_cases(replace(datalist, labeled=(other,), validation=(empty,)), MAPPING) == []
+    lists = {entry["case"]: entry for entry in (*datalist.labeled, *datalist.validation)}
+    both = replace(datalist, labeled=(lists["c"],), validation=(lists["a"], lists["d"]))
+    assert check_cases(both, MAPPING) == []
+    alone = replace(both, validation=(lists["a"],))
+    (fault,) = check_cases(alone, MAPPING)
+    assert fault.code == "D208"
+    assert check_cases(alone, MAPPING, splits=("validation", "test")) == []  # may be scored
 
 
 def test_test_cases_are_opened_only_if_asked_for(root) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
+from monai.handlers import MeanDice
 from monai.handlers import ValidationHandler as MonaiValidationHandler
 from torch import nn
 
@@ -114,6 +115,33 @@ def test_without_a_validation_the_last_teacher_is_deployed_and_the_file_says_so(
     )
     assert "validation_dice" not in run
     assert "nothing was selected" in caplog.text
+
+
+def test_validations_that_score_nothing_select_nothing(tmp_path: Path) -> None:
+    """Of truths that are all empty MONAI's mean Dice is 0, which is no score."""
+    judge, truth = Judge(student=[0.0] * 2, teacher=[0.0] * 2), torch.zeros(1, 4, 4)
+    for name in ("student_dice", "teacher_dice"):
+        metric = MeanDice(output_transform=lambda _: ([torch.ones(1, 4, 4)], [truth]))
+        metric.attach(judge.engine, name)
+    judge.engine.add_event_handler(
+        Events.COMPLETED, lambda: scored.append(judge.engine.state.metrics["student_dice"])
+    )
+    scored: list[float] = []
+    states = train(tmp_path / "empty", judge, epochs=2)
+    assert scored == [0.0, 0.0]
+    assert equal(deployed(tmp_path / "empty"), states["teacher 2"])
+    assert run_file(tmp_path / "empty")["rule"] == (
+        "nothing was selected: no validation case shows a structure, "
+        "so the last teacher is deployed"
+    )
+
+    judge = Judge(student=[0.0] * 2, teacher=[0.0] * 2)
+    truth = torch.ones(1, 4, 4)  # a 0 that was scored counts
+    for name in ("student_dice", "teacher_dice"):
+        metric = MeanDice(output_transform=lambda _: ([torch.zeros(1, 4, 4)], [truth]))
+        metric.attach(judge.engine, name)
+    states = train(tmp_path / "missed", judge, epochs=2)
+    assert equal(deployed(tmp_path / "missed"), states["student 1"])
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -1,4 +1,4 @@
-"""Classes that a network is to learn and that no label shows."""
+"""Classes that a network is to learn, or to be chosen by, and that no label shows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dim_monai.data.checks.case import CaseFacts
 from dim_monai.data.checks.faults import Fault
 from dim_monai.data.labels import LabelMapping
+from dim_monai.errors import counted
 
 
 def absent_classes(cases: Sequence[CaseFacts], mapping: LabelMapping | None) -> Iterator[Fault]:
@@ -34,3 +35,24 @@ def absent_classes(cases: Sequence[CaseFacts], mapping: LabelMapping | None) -> 
                 do="check that the values mean what the label mapping says; for masks without "
                 f"{name}, use an overlay or a label mapping that has no such class",
             )
+
+
+def empty_validation(cases: Sequence[CaseFacts]) -> Iterator[Fault]:
+    """Yield a fault where no validation case shows a structure: nothing could be selected by them.
+
+    One empty truth among others is legitimate. Labels that cannot be read have faults of their own.
+
+    Args:
+        cases: of any lists; those of ``validation`` count.
+    """
+    volumes = [case.volumes for case in cases if case.split == "validation"]
+    if volumes and all(shown is not None and not any(shown.values()) for shown in volumes):
+        yield Fault(
+            "D208",
+            "every validation label is all background",
+            None,
+            got=f"no structure in {counted(len(volumes), 'validation case')}",
+            expected="some structure in at least one of them",
+            do="list a case under validation whose label shows it, or list none: then the last "
+            "network is deployed",
+        )

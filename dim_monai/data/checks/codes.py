@@ -33,6 +33,7 @@ CODES: dict[str, str] = {
     "D205": "label is all background",
     "D206": "class outside of the class that encloses it",
     "D207": "class that no label shows",
+    "D208": "validation labels are all background",
     # remarks
     "R001": "images are stored in several orientations",
     "R002": "labels that no case uses",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dim_monai.data.checks.case import CaseFacts
-from dim_monai.data.checks.classes import absent_classes
+from dim_monai.data.checks.classes import absent_classes, empty_validation
 from dim_monai.data.checks.ends import hidden_ends
 from dim_monai.data.checks.equal import equal_images
 from dim_monai.data.checks.faults import Fault
@@ -66,7 +66,8 @@ def check_dataset(
         read += [(entry, case.facts)] if case.facts is not None else []
         samples += [case.sample] if case.sample is not None else []
     cases = [facts for _, facts in read]
-    found += [*absent_classes(cases, mapping), *_orientations(cases), *hidden_ends(cases)]
+    found += [*absent_classes(cases, mapping), *empty_validation(cases)]
+    found += [*_orientations(cases), *hidden_ends(cases)]
     found += equal_images(read, known)
     found += unused_labels(entries, known, {f.file or "" for f in found if f.code == "D008"})
     return Checked(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dim_monai.data.checks.case import CaseFacts, Inspected, inspect_case
-from dim_monai.data.checks.classes import absent_classes
+from dim_monai.data.checks.classes import absent_classes, empty_validation
 from dim_monai.data.checks.equal import equal_images
 from dim_monai.data.checks.faults import Fault, no_labelled_case
 from dim_monai.data.checks.hashes import missing_hashes
@@ -142,4 +142,7 @@ def _check(
     read = [(entry, facts) for (entry, _), facts in zip(cases, told, strict=True) if facts]
     faults += equal_images(read, get_kind(kind), remarks=False)
     facts_read = [facts for _, facts in read]
-    return [*faults, *absent_classes(facts_read, mapping)], facts_read
+    faults += absent_classes(facts_read, mapping)
+    if "labeled" in splits:  # a training; what is only scored has a rule of its own for no truth
+        faults += empty_validation(facts_read)
+    return faults, facts_read

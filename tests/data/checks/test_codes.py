@@ -111,6 +111,11 @@ def throughout(root: Path) -> None:
         save(root / "labels" / f"{case}.nii.gz", label_of)
 
 
+def nothing_to_choose_by(root: Path) -> None:
+    state(root, labeled=[entry("a")], validation=[entry("b")])
+    save(root / "labels" / "b.nii.gz", np.zeros(SHAPE, np.uint8))
+
+
 def lost_cup() -> np.ndarray:
     mask = disc()
     mask[8, 1:3] = 2
@@ -234,6 +239,12 @@ VOLUMES: list[tuple[str, Spoil, str | None, list[str]]] = [
         ["images/a.nii.gz (labeled) and ", "images/d.nii.gz (unlabeled)"],
     ),
     ("R007", throughout, None, ["0 of 10 slices", "goes on beyond the structure at both ends"]),
+    (
+        "D208",
+        nothing_to_choose_by,
+        None,
+        ["no structure in 1 validation case", "or list none"],
+    ),
 ]
 
 PHOTOGRAPHS: list[tuple[str, Spoil, str | None, list[str]]] = [
