@@ -20,6 +20,7 @@ from dim_monai.errors import ConfigError, DataError
 from dim_monai.files import atomic_write
 from dim_monai.predict.measure import Structure
 from dim_monai.predict.quiet import quiet_headers
+from dim_monai.predict.seg_sources import read_sources
 from dim_monai.predict.series import VolumeSeries
 
 CATEGORY = ("91723000", "SCT", "Anatomical Structure")  # DICOM PS3.16, CID 7150
@@ -77,9 +78,7 @@ class SegmentationMaker:
         """
         try:
             with quiet_headers():
-                files = series.files
-                sources = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
-                dataset = self._dataset(sources, labels)
+                dataset = self._dataset(read_sources(series), labels)
         except Exception as error:  # what a header lacks, highdicom says in many ways
             raise DataError(
                 "no DICOM SEG can be made of this series",

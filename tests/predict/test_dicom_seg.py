@@ -7,6 +7,7 @@ header values to millimetres, and back into the NIfTI mask.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from dim_monai.dicom.series import read_headers
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.predict.dicom_seg import SegmentationMaker
 from dim_monai.predict.measure import Structure
-from dim_monai.predict.series import prove_series
+from dim_monai.predict.series import VolumeSeries, prove_series
 from tests.dicom_builder import ORIENTATIONS, edit
 from tests.predict.scans import SECRETS, SHAPE, run, shuffle_names, write_scan
 
@@ -109,6 +110,94 @@ def test_highdicom_reads_the_segments_of_each_source_image(tmp_path: Path) -> No
     for n, structure in enumerate(ZONES):
         expected = np.isin(labels, structure.classes).transpose(2, 1, 0)
         assert np.array_equal(pixels[..., n].astype(bool), expected)
+
+
+def to_lps(series: VolumeSeries) -> np.ndarray:
+    """Voxel index to the millimetres of DICOM, which counts to the left and to the back."""
+    affine: np.ndarray = np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.geometry.affine_ras
+    return affine
+
+
+def as_nifti_counts(volume: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Segments (K, X, Y, Z) and affine of highdicom's volume, whose slices run the other way."""
+    volume = volume.flip_spatial(0)
+    return volume.array.transpose(3, 2, 1, 0).astype(bool), volume.affine[:, [2, 1, 0, 3]]
+
+
+def as_protocol(mm: str) -> Callable[[pydicom.Dataset, int], None]:
+    def change(dataset: pydicom.Dataset, k: int) -> None:
+        dataset.SliceThickness = dataset.SpacingBetweenSlices = mm
+
+    return change
+
+
+def without_thickness(dataset: pydicom.Dataset, k: int) -> None:
+    del dataset.SliceThickness
+
+
+def varying_thickness(dataset: pydicom.Dataset, k: int) -> None:
+    dataset.SliceThickness = f"{4 + 0.01 * k:.2f}"
+
+
+def turned_orientation(dataset: pydicom.Dataset, k: int) -> None:
+    cosines = [float(x) for x in dataset.ImageOrientationPatient]
+    cosines[4] += 1e-6 * k
+    dataset.ImageOrientationPatient = [f"{x:.9f}" for x in cosines]
+
+
+def varying_pixels(dataset: pydicom.Dataset, k: int) -> None:
+    between_rows, between_columns = dataset.PixelSpacing
+    dataset.PixelSpacing = [between_rows, f"{between_columns + 1e-6 * k:.7f}"]
+
+
+def beside_the_grid(dataset: pydicom.Dataset, k: int) -> None:
+    along = np.cross(*np.reshape(dataset.ImageOrientationPatient, (2, 3)).astype(float))
+    moved = np.array(dataset.ImagePositionPatient, dtype=float) + along * (0.15 if k == 4 else 0)
+    dataset.ImagePositionPatient = [f"{x:.9f}" for x in moved]
+
+
+WRONG_TAGS = {
+    "right": lambda dataset, k: None,
+    "empty": as_protocol(""),
+    "zero": as_protocol("0"),
+    "of the protocol": as_protocol("7"),
+    "absent": without_thickness,
+    "of each slice": varying_thickness,
+    "orientation": turned_orientation,
+    "pixel spacing": varying_pixels,
+    "position": beside_the_grid,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TAGS)
+@pytest.mark.parametrize("orientation", ["axial", "oblique_1"])
+def test_it_lies_on_the_proven_grid_whatever_the_headers_say_beside(
+    tmp_path: Path, wrong: str, orientation: str
+) -> None:
+    """The geometry takes only positions, and highdicom would repeat what contradicts them."""
+    scan = write_scan(tmp_path / "in", orientation)
+    for k, file in enumerate(sorted(scan.iterdir())):
+        edit(file, lambda dataset, k=k: WRONG_TAGS[wrong](dataset, k))
+    series = prove_series(scan, read_headers(scan))
+    labels = np.random.default_rng(0).integers(1, 3, SHAPE).astype(np.uint8)
+    maker().write(tmp_path / "seg.dcm", labels, series)
+    volume = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=False)
+    voxels, affine_lps = as_nifti_counts(volume)
+    assert np.allclose(affine_lps, to_lps(series), atol=1e-6)
+    assert np.array_equal(voxels[0], labels == 1)
+
+
+def test_a_missing_slice_is_missed_on_the_proven_grid(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "in", "oblique_1", SliceThickness="")
+    sorted(scan.iterdir())[5].unlink()
+    series = prove_series(scan, read_headers(scan), allow_missing_slices=True)
+    (gap,) = series.missing
+    maker().write(tmp_path / "seg.dcm", np.ones((*SHAPE[:2], SHAPE[2] - 1), np.uint8), series)
+    read = hd.seg.segread(tmp_path / "seg.dcm")
+    volume = read.get_volume(combine_segments=False, allow_missing_positions=True)
+    voxels, affine_lps = as_nifti_counts(volume)
+    assert np.allclose(affine_lps, to_lps(series), atol=1e-6)
+    assert np.flatnonzero(~voxels[2].any(axis=(0, 1))).tolist() == [gap]
 
 
 def test_it_belongs_to_the_examination_of_its_images(tmp_path: Path) -> None:
