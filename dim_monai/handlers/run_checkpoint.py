@@ -66,7 +66,7 @@ class RunCheckpoint:
     ) -> None:
         if resume not in (True, False, "auto"):
             raise ConfigError("resume", got=repr(resume), expected="true, false or auto")
-        self.checkpoints = Checkpoints(folder)
+        self._checkpoints = Checkpoints(folder)
         self.resume = resume
         self.identity = dict(identity or {})
         self.parts = dict(parts or {})
@@ -110,13 +110,13 @@ class RunCheckpoint:
         steps = engine.state.max_epochs * engine.state.epoch_length
         done: int = engine.state.iteration
         if done == steps:
-            logger.info("all %d steps of the run in %s were made", steps, self.checkpoints.folder)
+            logger.info("all %d steps of the run in %s were made", steps, self._checkpoints.folder)
             return True
         logger.info(
             "going on after step %d of %d with the interrupted run in %s",
             done,
             steps,
-            self.checkpoints.folder,
+            self._checkpoints.folder,
         )
         return False
 
@@ -133,10 +133,10 @@ class RunCheckpoint:
     def _choose(self) -> dict[str, Any] | None:
         if self.resume is False:
             if rank() == 0:
-                self.checkpoints.clear()
+                self._checkpoints.clear()
             return None
         if rank() == 0:
-            self.checkpoints.sweep()
+            self._checkpoints.sweep()
         return self.interrupted()
 
     def interrupted(self) -> dict[str, Any] | None:
@@ -145,12 +145,12 @@ class RunCheckpoint:
         Raises:
             CheckpointError: as when the training starts.
         """
-        state = self.checkpoints.newest()
+        state = self._checkpoints.newest()
         if state is None:
             if self.resume is True:
                 raise CheckpointError(
                     "there is no interrupted run to resume",
-                    file=self.checkpoints.folder,
+                    file=self._checkpoints.folder,
                     expected="a checkpoint that verifies",
                     do="leave out --resume True, or give the --output_dir of the interrupted run",
                 )
@@ -165,7 +165,7 @@ class RunCheckpoint:
         if other:
             raise CheckpointError(
                 "the interrupted run in this folder is another one",
-                file=self.checkpoints.folder,
+                file=self._checkpoints.folder,
                 got=f"another {', '.join(other)}",
                 expected="the same as now",
                 do="repeat its settings and data, give a new --output_dir, or begin anew with "
@@ -190,7 +190,7 @@ class RunCheckpoint:
             "parts": {name: part.state_dict() for name, part in engine.parts.items()},
             "random": random_state(),
         }
-        self.checkpoints.save(engine.state.iteration, state)
+        self._checkpoints.save(engine.state.iteration, state)
 
     def _start_clock(self) -> None:
         self._started = time.monotonic()

@@ -1,8 +1,8 @@
 """What a config may name: the tables. Whatever they do not list, a config may not name.
 
 A deny-list alone cannot hold: MONAI and PyTorch have hundreds of functions that load, run, build or
-download something, and modules that have imported ``os``. The tables therefore list what is
-allowed; `DENIED` only says why for what people may miss.
+download something, and modules that have imported ``os``; our own write and replace files. The
+tables therefore list what is allowed; `DENIED` only says why for what people may miss.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ MONAI_PACKAGES = tuple(
 )
 """All of their classes may be named; short names are looked for here."""
 
+DIM_MONAI_PACKAGES = tuple(
+    f"dim_monai.{name}" for name in sorted(words("engine handlers inference methods networks"))
+)
+"""All of their classes may be named, in full."""
+
 TORCH_PACKAGES = frozenset(
     {
         "torch.amp",
@@ -54,6 +59,26 @@ def _below(module: str, names: str) -> frozenset[str]:
 
 
 OBJECTS = frozenset().union(
+    _below("dim_monai.bundle", "bundle_root check_overrides check_settings config_digest"),
+    _below("dim_monai.bundle", "running_config section_digest show_cause_last"),
+    _below("dim_monai.data.cache", "CaseCache"),
+    _below("dim_monai.data.digest", "data_digest"),
+    _below("dim_monai.data.field_of_view", "RandFieldOfViewd"),
+    _below("dim_monai.data.labels", "LabelMapping MapLabelsd"),
+    _below("dim_monai.data.loader", "TwoStreamLoader"),
+    _below("dim_monai.data.neighbours", "NeighbouringSlicesd"),
+    _below("dim_monai.data.output", "MirroredLayout WholeNiftiWriter WholePngWriter"),
+    _below("dim_monai.data.reader", "CaseReader"),
+    _below("dim_monai.data.slices", "SliceDataset"),
+    _below("dim_monai.data.source", "begin_run evaluation_datalist inference_cases"),
+    _below("dim_monai.data.source", "refuse_test_cases require_sound_evaluation"),
+    _below("dim_monai.data.source", "require_sound_inference require_sound_training"),
+    _below("dim_monai.data.source", "training_datalist with_split"),
+    _below("dim_monai.data.weights", "model_of start_from"),
+    _below("dim_monai.data.working_size", "WorkingSized"),
+    _below("dim_monai.handlers.run_checkpoint", "end_run require_same_run"),
+    _below("dim_monai.label.lists", "pretrained_model served_datalist study_folder"),
+    _below("dim_monai.report.run", "write_run_report"),
     _below("logging", "CRITICAL DEBUG ERROR INFO WARNING disable"),
     _below("monai.data", "decollate_batch list_data_collate load_decathlon_datalist"),
     _below("monai.data", "pad_list_data_collate partition_dataset select_cross_validation_folds"),
@@ -88,14 +113,6 @@ _RUNS = "it runs programs"
 _BUNDLES = "it reads, downloads or runs other bundles"
 
 DENIED: dict[str, str] = {
-    "dim_monai.bundle.callers": "it returns the frames of the running program",
-    "dim_monai.cli": "commands are for people",
-    "dim_monai.demo": "commands are for people",
-    "dim_monai.files": "it replaces files",
-    "dim_monai.lint": "commands are for people",
-    "dim_monai.predict": _BUNDLES,
-    "dim_monai.label.serve": "it starts a server",
-    "dim_monai.label.app": "it belongs to the server",
     "monai.apps": "it downloads, unpacks and runs",
     "monai.auto3dseg": _RUNS,
     "monai.bundle": _BUNDLES,
@@ -130,7 +147,7 @@ DENIED_ATTRIBUTES = words(
     # to files, programs and modules
     "builtins compile ctypes ctypeslib dump dumps eval exec execv execve from_file fromfile",
     "globals importlib load_library open os pickle popen query register_class rename rmdir save",
-    "shutil socket spawn subprocess sys system tofile touch unlink write_bytes write_text",
+    "shutil socket spawn subprocess sys system tofile touch unlink write write_bytes write_text",
     # to frames, code and classes
     "ag_code ag_frame cr_code cr_frame cr_origin f_back f_builtins f_code f_globals f_locals",
     "func_globals gi_code gi_frame gi_yieldfrom mro tb_frame tb_next",

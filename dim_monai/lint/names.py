@@ -9,6 +9,7 @@ from functools import cache
 
 from dim_monai.lint.allowed import (
     DENIED,
+    DIM_MONAI_PACKAGES,
     MODULES,
     MONAI_PACKAGES,
     OBJECTS,
@@ -46,14 +47,12 @@ def refusal(dotted: str) -> str | None:
         if beginning in DENIED:
             return DENIED[beginning]
     module, _, name = dotted.rpartition(".")
-    if parts[0] == "dim_monai":
-        known = defined_at(module)
-    elif parts[0] == "monai":
-        known = defined_at(module) if _within(module, MONAI_PACKAGES) else frozenset()
-        known = frozenset(name for name in known if is_class(name))
-    else:
+    if parts[0] not in ("dim_monai", "monai"):
         return None if module in TORCH_PACKAGES and is_class(name) else UNLISTED
-    return _denial(name) if name in known else _unknown(name, known)
+    known = _classes(module)
+    if name not in known:
+        return _unknown(name, known | _objects(module))
+    return _denial(name) if parts[0] == "monai" else None
 
 
 def refusal_of_module(module: str) -> str | None:
@@ -91,6 +90,20 @@ def _denial(name: str) -> str | None:
         if denied.startswith("monai.") and name in {*defined_below(denied), *denied.split(".")}:
             return f"{denied} defines it, and {reason}"
     return None
+
+
+def _classes(module: str) -> frozenset[str]:
+    """Return the classes of a module of MONAI or ours that may be named, none of another module."""
+    if not _within(module, (*DIM_MONAI_PACKAGES, *MONAI_PACKAGES)):
+        return frozenset()
+    return frozenset(name for name in defined_at(module) if is_class(name))
+
+
+def _objects(module: str) -> frozenset[str]:
+    """Return what is listed of a module one by one."""
+    return frozenset(
+        name for name in (o.removeprefix(f"{module}.") for o in OBJECTS) if "." not in name
+    )
 
 
 @cache
