@@ -20,7 +20,7 @@ from dim_monai.errors import ConfigError, DataError
 from dim_monai.files import atomic_write
 from dim_monai.predict.measure import Structure
 from dim_monai.predict.quiet import quiet_headers
-from dim_monai.predict.seg_sources import read_sources
+from dim_monai.predict.seg_sources import keywords_in, read_sources, refused
 from dim_monai.predict.series import VolumeSeries
 
 CATEGORY = ("91723000", "SCT", "Anatomical Structure")  # DICOM PS3.16, CID 7150
@@ -79,14 +79,12 @@ class SegmentationMaker:
         try:
             with quiet_headers():
                 dataset = self._dataset(read_sources(series), labels)
+        except DataError:
+            raise
         except Exception as error:  # what a header lacks, highdicom says in many ways
-            raise DataError(
-                "no DICOM SEG can be made of this series",
-                file=series.folder,
-                got=type(error).__name__,
-                expected="headers with all that the standard asks of an image",
-                do="export the series again from its source, or leave --dicom-seg out",
-            ) from error
+            named = keywords_in(str(error))
+            kind = type(error).__name__
+            raise refused(series.folder, f"{kind} about {named}" if named else kind) from error
         with atomic_write(path, "wb") as file:
             dataset.save_as(file)
 

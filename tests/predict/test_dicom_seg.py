@@ -256,8 +256,105 @@ def test_a_header_without_what_a_segmentation_repeats_fails_the_case(
     result = run(scan, tmp_path / "out", *prostate.words, "--dicom-seg")
     assert result.exit_code == EXIT_CODES[DataError]
     assert "no DICOM SEG can be made of this series" in result.stderr
+    assert "got no FrameOfReferenceUID" in result.stderr
     assert list((tmp_path / "out").iterdir()) == []
     assert run(scan, tmp_path / "out", *prostate.words).exit_code == 0
+
+
+def test_of_what_highdicom_refuses_only_keywords_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = write_scan(tmp_path / "in", **SECRETS)
+
+    def refuse(**given: Any) -> None:
+        raise ValueError(f"bad PatientName of {given['source_images'][0].PatientName}: Rows, Rows")
+
+    monkeypatch.setattr(hd.seg, "Segmentation", refuse)
+    with pytest.raises(DataError, match="got ValueError about PatientName, Rows;") as refused:
+        maker().write(
+            tmp_path / "seg.dcm", np.ones(SHAPE, np.uint8), prove_series(scan, read_headers(scan))
+        )
+    assert "Doe" not in str(refused.value)
+
+
+def write_and_read(scan: Path, file: Path) -> pydicom.Dataset:
+    maker().write(file, np.ones(SHAPE, np.uint8), prove_series(scan, read_headers(scan)))
+    hd.seg.segread(file)
+    return pydicom.dcmread(file)
+
+
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+        ("ISO_IR 100", "Müller^Jürgen"),
+        ("ISO_IR 6", "Mueller"),
+        (None, "Mueller"),
+    ],
+)
+def test_a_name_stays_the_same_in_every_character_set(
+    tmp_path: Path, characters: list[str] | str | None, name: str
+) -> None:
+    scan = write_scan(tmp_path / "in", SpecificCharacterSet=characters, PatientName=name)
+    assert write_and_read(scan, tmp_path / "seg.dcm").PatientName == name
+
+
+def test_a_name_stays_the_same_where_the_korean_set_is_called_as_none_of_the_standard(
+    tmp_path: Path,
+) -> None:
+    name = "Hong^Gildong=洪^吉洞=홍^길동"
+    tags = {"PatientName": name, "StudyDescription": "전립선"}
+    scan = write_scan(tmp_path / "in", SpecificCharacterSet="ISO 2022 IR 149", **tags)
+    for file in scan.iterdir():
+        content, length = file.read_bytes(), b"\x10\0ISO 2022 IR 149 "
+        assert length in content
+        file.write_bytes(content.replace(length, b"\x0a\0ISO_IR 149"))
+    made = write_and_read(scan, tmp_path / "seg.dcm")
+    assert made.PatientName == name
+    assert made.StudyDescription == "전립선"
+
+
+EMPTY_WHERE_UNKNOWN = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+
+
+def test_what_anonymisation_took_out_is_empty(tmp_path: Path) -> None:
+    """The standard has these there, and empty where nothing is known (type 2)."""
+    scan = write_scan(tmp_path / "in", **SECRETS)
+    for file in scan.iterdir():
+        edit(file, lambda dataset: [dataset.pop(tag, None) for tag in EMPTY_WHERE_UNKNOWN])
+    made = write_and_read(scan, tmp_path / "seg.dcm")
+    for tag in EMPTY_WHERE_UNKNOWN:
+        assert not made[tag].value, tag
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "written"),
+    [
+        ("PatientSex", "male", ""),
+        ("PatientSex", "X", ""),
+        ("PatientSex", "O", "O"),
+        ("PatientBirthDate", "1957-09-21", ""),
+        ("PatientBirthDate", ["19570921", "19570922"], ""),
+        ("StudyDate", "2024-13-40", ""),
+        ("StudyDate", "20240131", "20240131"),
+        ("StudyTime", "25:61", ""),
+        ("StudyTime", "101112.5", "101112.5"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, which writes them for the test
+def test_what_is_no_value_of_its_kind_is_left_empty(
+    tmp_path: Path, tag: str, value: object, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as lenient:
+        settings = pydicom.config.settings
+        lenient.setattr(settings, "writing_validation_mode", pydicom.config.IGNORE)
+        scan = write_scan(tmp_path / "in", **{tag: value})
+    assert str(write_and_read(scan, tmp_path / "seg.dcm")[tag].value or "") == written
 
 
 def test_a_structure_without_a_code_is_refused_before_the_first_case(
