@@ -42,6 +42,7 @@ class Kind:
         files: what a case is, in words, for messages.
         labels: what its label is, in words, for messages.
         unit: of distances: "mm" or "px".
+        element: what a message calls one of its samples.
         mask_suffix: what the file name of a predicted mask ends with.
         unread: what the file name of an image ends with, in lower case, whose format is not read.
         convert_to: the format that such an image is best converted to.
@@ -57,6 +58,7 @@ class Kind:
     files: str
     labels: str
     unit: str
+    element: str
     mask_suffix: str
     unread: tuple[str, ...]
     convert_to: str
@@ -140,6 +142,7 @@ VOLUME = Kind(
     files="a NIfTI file (.nii.gz, .nii) or the folder of one DICOM series",
     labels="a NIfTI file (.nii.gz, .nii)",
     unit="mm",
+    element="voxel",
     mask_suffix=".nii.gz",
     unread=series.UNREAD_SUFFIXES,
     convert_to="NIfTI",
@@ -154,6 +157,7 @@ PHOTOGRAPH = Kind(
     files=f"a photograph ({', '.join(photograph.SUFFIXES)})",
     labels=f"a mask ({', '.join(photograph.MASK_SUFFIXES)})",
     unit="px",
+    element="pixel",
     mask_suffix=".png",
     unread=UNREAD_SUFFIXES,
     convert_to="PNG",

@@ -15,6 +15,7 @@ from dim_monai.bundle import resolve_dataset_dir
 from dim_monai.data.checks import require_sound
 from dim_monai.data.checks.ends import hidden_ends
 from dim_monai.data.checks.unused import unused_images
+from dim_monai.data.constant import require_variation
 from dim_monai.data.datalist import (
     DATALIST_NAME,
     Datalist,
@@ -229,7 +230,7 @@ def require_sound_inference(
     *,
     kind: str = "volume",
 ) -> None:
-    """Refuse an unusable model and every unreadable case before anything is segmented.
+    """Refuse an unusable model and every unusable case before anything is segmented.
 
     Args:
         cases: what is to be segmented.
@@ -240,19 +241,21 @@ def require_sound_inference(
 
     Raises:
         CheckpointError: see `require_model`.
-        DataError: with one line for every case that cannot be read.
+        DataError: with one line for every case that cannot be read or whose image is constant.
     """
     require_model(model_file, network, classes)
-    read = get_kind(kind).read_image
+    case_kind = get_kind(kind)
     faults = []
     for case in cases:
+        path = Path(case["image"])
         try:
-            read(Path(case["image"]))
+            values, _ = case_kind.read_image(path)
+            require_variation(path, values, case_kind.element)
         except (DataError, OSError) as error:
             faults.append(str(error))
     if faults:
         raise DataError(
-            "\n  ".join(["nothing was segmented, these cases cannot be read:", *faults])
+            "\n  ".join(["nothing was segmented, these cases cannot be used:", *faults])
         )
     logger.info("cases: %d to segment", len(cases))
 

@@ -286,6 +286,23 @@ def test_an_unreadable_photograph_stops_the_segmentation_before_it_begins(tmp_pa
     assert all(name in str(caught.value) for name in ("grey.png", "half.png"))
 
 
+@pytest.mark.parametrize("kind", ["volume", "photograph"])
+def test_an_empty_export_stops_the_segmentation_before_it_begins(tmp_path: Path, kind: str) -> None:
+    """As the check and a training refuse it: a network would find its structure in nothing."""
+    network, model = nn.Conv2d(3, 2, 1), str(tmp_path / "model.pt")
+    torch.save(network.state_dict(), model)
+    if kind == "photograph":
+        save_photograph(tmp_path / "black.png", np.zeros_like(scene()))
+        got = "black.png; got 0 in every pixel"
+    else:
+        nib.save(nib.Nifti1Image(np.full((4, 5, 6), 7.0), np.eye(4)), tmp_path / "empty.nii.gz")
+        got = "empty.nii.gz; got 7 in every voxel"
+    cases = source.inference_cases(str(tmp_path), kind=kind)
+    with pytest.raises(DataError, match="image is constant") as caught:
+        source.require_sound_inference(cases, model, network, LABELS.class_names, kind=kind)
+    assert got in str(caught.value)
+
+
 def test_images_in_a_format_that_is_not_read_are_warned_of(
     root: Path, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

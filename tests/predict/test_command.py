@@ -17,10 +17,12 @@ from dim_monai.cli.predict import PARTIAL
 from dim_monai.cli.shared import EXIT_CODES, INTERRUPTED
 from dim_monai.data.photograph import read_mask
 from dim_monai.data.reader import read_case
+from dim_monai.dicom.write import write_series
 from dim_monai.errors import CheckpointError, ConfigError, DataError, NumericError
 from dim_monai.predict import segmenter
 from tests import photograph_builder
 from tests.bundles.examples import tree
+from tests.dicom_builder import edit
 from tests.e2e.segmenting import classes_of, photograph
 from tests.predict.scans import (
     document,
@@ -135,6 +137,29 @@ def test_a_bad_case_is_told_and_the_others_go_on(prostate: SimpleNamespace, tmp_
     ]
     # Nor is a mask of the earlier run left that could be taken for one of this file.
     assert set(tree(out)) == {"a_seg.nii.gz", "c_seg.nii.gz"}
+
+
+@pytest.mark.parametrize("kind", ["nifti", "series", "photograph"])
+def test_an_empty_export_is_no_case(
+    prostate: SimpleNamespace, fundus: SimpleNamespace, tmp_path: Path, kind: str
+) -> None:
+    """The percentiles of its intensities say nothing, and a mask came of what they made of it."""
+    empty, bundle = np.full((30, 24, 10), 7, np.int16), prostate
+    (tmp_path / "in").mkdir()
+    if kind == "nifti":
+        nib.save(nib.Nifti1Image(empty, np.eye(4)), tmp_path / "in" / "empty.nii.gz")
+    elif kind == "series":
+        write_series(tmp_path / "in" / "empty", empty, np.eye(4), seed_uid="empty")
+        for file in (tmp_path / "in" / "empty").iterdir():
+            edit(file, lambda dataset: setattr(dataset, "EchoTime", "100"))
+    else:
+        photograph_builder.save(tmp_path / "in" / "empty.png", np.full((60, 50, 3), 7, np.uint8))
+        bundle = fundus
+    result = run(tmp_path / "in", tmp_path / "out", *bundle.words)
+    assert result.exit_code == EXIT_CODES[DataError]
+    assert "image is constant" in result.stderr
+    assert f"got 7 in every {'pixel' if kind == 'photograph' else 'voxel'}" in result.stderr
+    assert not list((tmp_path / "out").rglob("*.*"))
 
 
 def test_masks_that_could_not_be_written_are_refused_before_any_is_made(

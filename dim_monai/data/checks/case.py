@@ -21,6 +21,7 @@ from dim_monai.data.checks.grids import (
 from dim_monai.data.checks.hashes import check_hash
 from dim_monai.data.checks.labels import check_label, read_classes
 from dim_monai.data.checks.sample import Labels, Sample, sample_photograph, sample_volume
+from dim_monai.data.constant import require_variation
 from dim_monai.data.datalist import Entry
 from dim_monai.data.kinds import Kind, Loaded
 from dim_monai.data.labels import LabelMapping
@@ -129,16 +130,10 @@ def _inspect_image(opened: _Opened, entry: Entry, split: str, kind: Kind) -> Cas
     shape, spacing_mm, orientation = grid_of(values.shape, affine, kind)
     if spacing_mm:
         opened.found += check_spacing(spacing_mm, path)
-    if values.min() == values.max():
-        opened.found.append(
-            Fault(
-                "D103",
-                "image is constant",
-                path,
-                got=f"{values.flat[0]:g} in every {'pixel' if kind.unit == 'px' else 'voxel'}",
-                do="export the image again, or take the case out",
-            )
-        )
+    try:
+        require_variation(Path(path), values, kind.element)
+    except DataError as error:
+        opened.found.append(Fault.of("D103", error, path))
     return CaseFacts(
         entry["case"],
         entry["domain"],
