@@ -74,7 +74,7 @@ def reason_to_skip(headers: Sequence[SliceHeader], rules: SeriesRules) -> str | 
     first = headers[0]
     if not is_images(headers):
         return f"no images ({_codes([first.modality])})"
-    if rules.modality and first.modality not in rules.modality:
+    if rules.modality and first.modality and first.modality not in rules.modality:
         return f"modality {_codes([first.modality])}, not {' or '.join(rules.modality)}"
     image_type, sequence, echo_time_ms = _attributes(first.file)
     if "LOCALIZER" in image_type:

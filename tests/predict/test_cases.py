@@ -72,10 +72,18 @@ def test_a_series_is_skipped_by_a_rule(tmp_path: Path, tags: dict[str, Any], rea
         {"EchoTime": "60"},
         {"ImageType": ""},
         {"ScanningSequence": ["SE", "IR"]},
+        {"Modality": ""},
     ],
 )
 def test_what_a_header_does_not_say_excludes_nothing(tmp_path: Path, tags: dict[str, Any]) -> None:
     write_scan(tmp_path / "in" / "scan", **tags)
+    assert names(find(tmp_path / "in")) == ["scan"]
+
+
+def test_a_header_without_a_modality_excludes_nothing(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "in" / "scan")
+    for file in scan.iterdir():
+        edit(file, lambda dataset: delattr(dataset, "Modality"))
     assert names(find(tmp_path / "in")) == ["scan"]
 
 
