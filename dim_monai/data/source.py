@@ -29,10 +29,11 @@ from dim_monai.data.demo import make_demo
 from dim_monai.data.kinds import get_kind
 from dim_monai.data.labels import LabelMapping
 from dim_monai.data.output import UNCERTAINTY, mirrored
+from dim_monai.data.run_lock import lock_run
 from dim_monai.data.trained import RUN_FILE, split_of_training
 from dim_monai.data.weights import require_model
 from dim_monai.errors import DataError
-from dim_monai.files import absolute, atomic_write
+from dim_monai.files import absolute, atomic_write, require_writable
 
 logger = logging.getLogger(__name__)
 
@@ -288,15 +289,21 @@ def refuse_test_cases(datalist: Datalist, *read: Iterable[Entry]) -> None:
 def begin_run(datalist: Datalist, output_dir: str, config: Mapping[str, Any]) -> None:
     """Write the split and the settings of a run into its folder; remove an earlier run's results.
 
-    A run that is interrupted would otherwise lie beside scores that are not its own.
+    A run that is interrupted would otherwise lie beside scores that are not its own. No other
+    process can begin one there until this one ends, see `lock_run`.
 
     Args:
         datalist: of the training.
         output_dir: folder of the run.
         config: see :func:`dim_monai.bundle.running_config`; becomes `CONFIG_FILE`.
+
+    Raises:
+        DataError: the folder cannot be written, or another training is running there.
     """
     folder = Path(output_dir)
+    require_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    lock_run(folder)
     for name in RESULTS:
         (folder / name).unlink(missing_ok=True)
     save_datalist(folder / DATALIST_NAME, datalist)

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from ignite.engine import Events
 
 from dim_monai.checkpoints import Checkpoints
+from dim_monai.data.run_lock import unlock_run
 from dim_monai.distributed import meet, rank
 from dim_monai.engine import SemiSupervisedTrainer, Stateful, bare
 from dim_monai.errors import CheckpointError, ConfigError
@@ -221,11 +223,14 @@ def require_same_run(folder: str, identity: Mapping[str, str], resume: bool | st
 def end_run(folder: str) -> None:
     """Remove the checkpoints of a run of which nothing is left to do, on the first rank.
 
+    The folder above them is free for another training then.
+
     Args:
-        folder: of its checkpoints.
+        folder: of its checkpoints, in that of the run.
     """
     if rank() == 0:
         Checkpoints(folder).clear()
+        unlock_run(Path(folder).parent)
 
 
 def random_state() -> dict[str, Any]:

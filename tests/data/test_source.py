@@ -194,6 +194,7 @@ def test_a_run_begins_without_the_results_of_the_last_one(root: Path, out: Path)
         (out / name).write_text("old")
     source.begin_run(open_datalist(root), str(out), {"rho": 0.1})
     assert sorted(path.name for path in out.iterdir()) == [
+        ".lock",
         "config.json",
         "datalist.json",
         "mine.txt",

@@ -90,7 +90,7 @@ def test_results_go_to_eval_and_weights_to_models(trained: SimpleNamespace) -> N
     after = tree(trained.bundle)
     assert {name: after[name] for name in trained.before} == trained.before
     new = sorted(after.keys() - trained.before.keys())
-    results = ["cache/checks.json", "cache/hashes.json"]  # no images: they fit into memory
+    results = [".lock", "cache/checks.json", "cache/hashes.json"]  # no images: they fit into memory
     results += [
         "config.json",
         "datalist.json",
