@@ -228,22 +228,26 @@ def require_sound_inference(
     model_file: str,
     network: nn.Module,
     classes: Sequence[str],
+    output_dir: str,
     *,
     kind: str = "volume",
 ) -> None:
-    """Refuse an unusable model and every unusable case before anything is segmented.
+    """Refuse an unusable model or folder and every unusable case before anything is segmented.
 
     Args:
         cases: what is to be segmented.
         model_file: of the weights.
         network: what they are for.
         classes: what its classes are called.
+        output_dir: where the masks go.
         kind: of the cases.
 
     Raises:
         CheckpointError: see `require_model`.
-        DataError: with one line for every case that cannot be read or whose image is constant.
+        DataError: ``output_dir`` cannot be written; or with one line for every case that cannot be
+            read or whose image is constant.
     """
+    require_writable(Path(output_dir))
     require_model(model_file, network, classes)
     case_kind = get_kind(kind)
     faults = []

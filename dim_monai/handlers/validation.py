@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dim_monai.distributed import rank
 from dim_monai.engine import SemiSupervisedTrainer
-from dim_monai.files import atomic_write
+from dim_monai.files import atomic_write, require_writable
 from dim_monai.model_files import save_model, weights_digest
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,9 @@ class DeployBest:
         fallback: the candidate that is deployed without a validation.
         classes: names of the network's classes, kept with the weights, so that they are not taken
             for another organ's; None keeps none.
+
+    Raises:
+        DataError: when the training starts: what it is to write at its end could not be written.
     """
 
     def __init__(
@@ -108,8 +111,13 @@ class DeployBest:
         engine.parts["deployed"] = self
         if rank() > 0:
             return
+        engine.add_event_handler(Events.STARTED, self._require_places)
         self.evaluator.add_event_handler(Events.COMPLETED, self._compare, engine)
         engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _require_places(self) -> None:
+        for file in (self.path, self.run_file):
+            require_writable(file.parent)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best network so far and how it was found, for a checkpoint."""

@@ -249,7 +249,9 @@ def test_photographs_go_the_same_way_as_volumes(
     source.require_sound_evaluation(again, LABELS, model, network, kind="photograph")
     cases = source.inference_cases(str(root / "images"), kind="photograph")
     assert [case["case"] for case in cases] == ["eye0", "eye1", "eye2", "eye3"]
-    source.require_sound_inference(cases, model, network, LABELS.class_names, kind="photograph")
+    names, masks = LABELS.class_names, str(tmp_path / "masks")
+    source.require_sound_inference(cases, model, network, names, masks, kind="photograph")
+    assert not Path(masks).exists()
 
 
 def test_photographs_of_one_name_would_be_written_to_one_mask(tmp_path: Path) -> None:
@@ -282,8 +284,9 @@ def test_an_unreadable_photograph_stops_the_segmentation_before_it_begins(tmp_pa
     save_photograph(tmp_path / "grey.png", scene()[..., 0])
     (tmp_path / "half.png").write_bytes(b"half")
     cases = source.inference_cases(str(tmp_path), kind="photograph")
+    names, masks = LABELS.class_names, str(tmp_path / "masks")
     with pytest.raises(DataError, match="nothing was segmented") as caught:
-        source.require_sound_inference(cases, model, network, LABELS.class_names, kind="photograph")
+        source.require_sound_inference(cases, model, network, names, masks, kind="photograph")
     assert all(name in str(caught.value) for name in ("grey.png", "half.png"))
 
 
@@ -300,8 +303,25 @@ def test_an_empty_export_stops_the_segmentation_before_it_begins(tmp_path: Path,
         got = "empty.nii.gz; got 7 in every voxel"
     cases = source.inference_cases(str(tmp_path), kind=kind)
     with pytest.raises(DataError, match="image is constant") as caught:
-        source.require_sound_inference(cases, model, network, LABELS.class_names, kind=kind)
+        source.require_sound_inference(
+            cases, model, network, LABELS.class_names, str(tmp_path / "out"), kind=kind
+        )
     assert got in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_before_there_is_anything_to_write(
+    root: Path, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    below = str(tmp_path / "file" / "out")
+    with pytest.raises(DataError, match="folder cannot be written") as caught:
+        source.begin_run(open_datalist(root), below, {})
+    assert caught.value.file == below
+    cases, model = source.inference_cases(str(root / "images")), str(out / "model.pt")
+    network, names = nn.Conv2d(1, 2, 1), LABELS.class_names
+    with pytest.raises(DataError, match="folder cannot be written"):
+        source.require_sound_inference(cases, model, network, names, below)
+    source.require_sound_inference(cases, model, network, names, str(tmp_path / "masks"))
 
 
 def test_images_in_a_format_that_is_not_read_are_warned_of(

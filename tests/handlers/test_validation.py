@@ -16,6 +16,7 @@ from monai.handlers import ValidationHandler as MonaiValidationHandler
 from torch import nn
 
 from dim_monai.engine import SemiSupervisedTrainer
+from dim_monai.errors import DataError
 from dim_monai.handlers import DeployBest, TeacherEMA, ValidationHandler
 from dim_monai.model_files import read_model
 from tests.handlers.tiny import Record, equal, make_batch, make_network, make_trainer, state_of
@@ -162,6 +163,21 @@ def test_an_interrupted_training_leaves_an_older_model_as_it_was(
         train(tmp_path, Judge(student=[0.5, 0.6], teacher=[0.5, 0.6]), 2, Interrupt())
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["model.pt"]
     assert (tmp_path / "models" / "model.pt").read_bytes() == b"an older model"
+
+
+@pytest.mark.parametrize("name", ["models", "results"])
+def test_a_training_that_could_not_write_its_end_makes_no_step(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()  # no folder
+    steps: list[int] = []
+
+    class Count:
+        def attach(self, engine: SemiSupervisedTrainer) -> None:
+            engine.add_event_handler(Events.ITERATION_STARTED, lambda: steps.append(1))
+
+    with pytest.raises(DataError, match="folder cannot be written") as caught:
+        train(tmp_path, Judge(student=[0.5], teacher=[0.5]), 1, Count())
+    assert caught.value.file == str(tmp_path / name)
+    assert steps == []
 
 
 def test_a_model_that_cannot_be_written_whole_does_not_replace_the_older_one(
