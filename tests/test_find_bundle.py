@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dim_monai.bundle import find
-from dim_monai.bundle.find import find_bundle, shipped_bundles
+from dim_monai import shipped
 from dim_monai.errors import ConfigError
+from dim_monai.shipped import find_bundle, shipped_bundles
 from tests.predict.scans import write_nifti, write_scan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_any_bundle_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find, "SHIPPED", (tmp_path,))
+    monkeypatch.setattr(shipped, "SHIPPED", (tmp_path,))
     assert shipped_bundles() == []
     with pytest.raises(ConfigError, match="one of none"):
         find_bundle("dim_prostate")

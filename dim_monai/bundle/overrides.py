@@ -21,8 +21,9 @@ from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY, MERGE_KEY
 from monai.utils import ensure_tuple
 
 from dim_monai.bundle.callers import frames, nearest_self, running_parser
-from dim_monai.bundle.place import METADATA, bundle_root
+from dim_monai.bundle.place import bundle_root
 from dim_monai.errors import ConfigError
+from dim_monai.shipped import METADATA
 
 BASES = ("train", "inference")
 """Configs that others are merged into, by the names that MONAI gives them."""

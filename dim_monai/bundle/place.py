@@ -10,9 +10,7 @@ from monai.bundle import ConfigWorkflow
 
 from dim_monai.bundle.callers import frames
 from dim_monai.errors import ConfigError, DataError
-
-METADATA = Path("configs", "metadata.json")
-"""The file that makes a folder a bundle."""
+from dim_monai.shipped import METADATA
 
 
 def bundle_root() -> str:

@@ -117,8 +117,8 @@ def check(
 def _label_classes(
     classes: str | None, bundle: str | None
 ) -> tuple[LabelMapping | None, str | None]:
-    from dim_monai.bundle.find import path_of
     from dim_monai.data.checks.settings import classes_of_bundle, parse_classes
+    from dim_monai.shipped import path_of
 
     if classes is not None and bundle is not None:
         raise ConfigError("label classes given twice", do="pass --classes or --bundle, not both")

@@ -48,8 +48,8 @@ def lint(
     Exit status: 0 if there is no fault, 3 if there is one.
     """
     with plain_failures(quiet=quiet, traceback=traceback):
-        from dim_monai.bundle.find import path_of
         from dim_monai.lint import lint_bundle
+        from dim_monai.shipped import path_of
 
         linted = lint_bundle(path_of(bundle), config or ())
         write_json(linted.as_dict(), report, as_json)

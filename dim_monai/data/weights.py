@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dim_monai.bundle.place import METADATA
 from dim_monai.errors import CheckpointError
 from dim_monai.model_files import read_classes, read_model, safetensors_of
+from dim_monai.shipped import METADATA
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from dim_monai.bundle import resolve_dataset_dir
-from dim_monai.bundle.find import find_bundle
 from dim_monai.errors import ConfigError, DimError
 from dim_monai.label import serve
+from dim_monai.shipped import find_bundle
 
 logger = logging.getLogger("dim_monai.label")
 

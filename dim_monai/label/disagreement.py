@@ -11,8 +11,8 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from dim_monai.bundle.find import INFERENCE
 from dim_monai.data.weights import require_model
+from dim_monai.shipped import INFERENCE
 
 STUDENT, TEACHER = Path("eval", "student.pt"), Path("eval", "teacher.pt")
 """Where, in a bundle, the training that MONAI Label starts leaves both networks."""

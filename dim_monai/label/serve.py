@@ -12,12 +12,12 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
-from dim_monai.bundle.find import INFERENCE
 from dim_monai.data.photograph import SUFFIXES
 from dim_monai.data.weights import MODEL, PRETRAINED, require_model
 from dim_monai.dicom.series import NIFTI_SUFFIXES
 from dim_monai.errors import CheckpointError, ConfigError
 from dim_monai.model_files import read_classes, read_model, save_model
+from dim_monai.shipped import INFERENCE
 
 logger = logging.getLogger(__name__)
 

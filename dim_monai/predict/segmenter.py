@@ -25,7 +25,6 @@ from monai.transforms.utils import reset_ops_id
 from torch import Tensor, nn
 
 from dim_monai.bundle import usable_device
-from dim_monai.bundle.find import INFERENCE
 from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.weights import load_model, pretrained_note
 from dim_monai.errors import ConfigError, DataError, DimError, NumericError
@@ -35,6 +34,7 @@ from dim_monai.predict.measure import Structure, structures_from_config
 from dim_monai.predict.reader import SeriesReader
 from dim_monai.predict.rules import SeriesRules
 from dim_monai.predict.series import VolumeSeries
+from dim_monai.shipped import INFERENCE
 
 FLIPS = "displayable_configs#test_time_flips"
 LARGEST = "largest_component"

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dim_monai.bundle.find import find_bundle
 from dim_monai.data.output import require_apart
 from dim_monai.data.prepare.publish import sha256_of
 from dim_monai.files import absolute, require_writable
@@ -19,6 +18,7 @@ from dim_monai.predict.quiet import quiet_headers
 from dim_monai.predict.report import as_document
 from dim_monai.predict.run import Extras, Outcome, predict
 from dim_monai.predict.segmenter import Segmenter, Settings, open_bundle
+from dim_monai.shipped import find_bundle
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,16 @@ def test_a_packed_bundle_is_a_fault(tmp_path: Path) -> None:
     result = run(file)
     assert result.exit_code == 3
     assert result.stdout.startswith("L073 ")
+
+
+@pytest.mark.parametrize("given", ["folder", "dim_prostate"])
+def test_neither_torch_nor_monai_is_imported(root: Path, given: str) -> None:
+    program = (
+        "import sys; from dim_monai.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        "print(sorted({'torch', 'monai', 'numpy'} & set(sys.modules)))"
+    )
+    words = ["lint", str(root) if given == "folder" else given]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -1,16 +1,17 @@
-"""Where a bundle is, given its path or its name."""
+"""Where a bundle is, given its path or its name; some come with the package."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
 
-from dim_monai.bundle.place import METADATA
 from dim_monai.errors import ConfigError
 
+METADATA = Path("configs", "metadata.json")
+"""The file that makes a folder a bundle."""
 INFERENCE = Path("configs", "inference.yaml")
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
 SHIPPED = (_PACKAGE / "bundles", _PACKAGE.parent / "bundles")
 """Where bundles lie that come with the package: in an installed one, and in its repository."""
 
