@@ -56,7 +56,7 @@ def check(
         typer.Option(
             metavar="BUNDLE",
             help="Take classes and kind from the train.yaml of this bundle: its folder, or the "
-            "name of one that comes with this.",
+            "name of one that comes with dim-monai.",
         ),
     ] = None,
     kind: Annotated[

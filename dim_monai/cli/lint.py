@@ -23,7 +23,8 @@ def lint(
     bundle: Annotated[
         str,
         typer.Argument(
-            metavar="BUNDLE", help="Folder of a bundle, or the name of one that comes with this."
+            metavar="BUNDLE",
+            help="Folder of a bundle, or the name of one that comes with dim-monai.",
         ),
     ],
     config: Annotated[

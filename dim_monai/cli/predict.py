@@ -47,7 +47,8 @@ def predict(
     bundle: Annotated[
         str,
         typer.Option(
-            metavar="BUNDLE", help="Folder of a bundle, or the name of one that comes with this."
+            metavar="BUNDLE",
+            help="Folder of a bundle, or the name of one that comes with dim-monai.",
         ),
     ],
     model: Annotated[
@@ -62,7 +63,7 @@ def predict(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Such as cpu or cuda:0. Default: the GPU if there is."),
+        typer.Option(metavar="NAME", help="Such as cpu or cuda:0. Default: a GPU if there is one."),
     ] = None,
     tta: Annotated[
         bool,

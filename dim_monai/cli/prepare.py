@@ -34,7 +34,11 @@ def prepare(
     ] = None,
     labeled_domain: Annotated[
         str | None,
-        typer.Option(metavar="DOMAIN", help="Use labels of this domain only, before the test."),
+        typer.Option(
+            metavar="DOMAIN",
+            help="Train and select with labels of this domain only; test cases of all domains keep "
+            "theirs.",
+        ),
     ] = None,
     labeled: Annotated[
         int | None,
