@@ -19,12 +19,13 @@ Choices are made on ``--part folds``, where each seed scores another fold of the
 test part, drawn once by a seed that never changes, is scored after them (``--part test``).
 
 Cells are run in the order of the questions: the ablation, the same at half the steps, which f and
-what is compared, what is perturbed and how far, what a second pass costs, how many steps and what
-empty images do, how many labels, which share of the unlabelled images. Finished ones are kept in
-``evidence.csv`` and not run again; one that was not run is "not run". Every row carries a digest of
-the settings that made it. A table uses those of the present settings and says how many rows it left
-out; to begin again after a change of settings, just run. A change of code, which the digest does
-not see, asks for another file (``--results``).
+what is compared, how much is mixed in and which pseudo-labels are trusted, what is perturbed and
+how far, what a second pass costs, how many steps and what empty images do, how many labels, which
+share of the unlabelled images. Finished ones are kept in ``evidence.csv`` and not run again; one
+that was not run is "not run". Every row carries a digest of the settings that made it. A table uses
+those of the present settings and says how many rows it left out; to begin again after a change of
+settings, just run. A change of code, which the digest does not see, asks for another file
+(``--results``).
 
 Intervals resample seeds and patients; with three seeds they are rough, and too narrow rather than
 too wide. Sharpness is that of the deployed network. ``evidence_diagnosis.csv`` tells why

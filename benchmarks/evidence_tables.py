@@ -28,7 +28,9 @@ class Table:
 
     @property
     def markdown(self) -> list[str]:
-        """The table without its title and note."""
+        """The table without its title and note; nothing where it has no lines."""
+        if not self.lines:
+            return []
         rows = [self.header, ("---",) * len(self.header), *self.lines]
         return [f"| {' | '.join(row)} |" for row in rows]
 
@@ -71,9 +73,13 @@ def group_tables(results: Results, name: str, part: str) -> list[Table]:
         )  # fmt: skip
         lines = [_line(results, part, setting, v, group.baseline) for v in group.variants]
         left_out = results.left_out(part, setting)
-        note = f"{left_out} rows of other settings were left out." if left_out else ""
+        notes = [f"{left_out} rows of other settings were left out."] if left_out else []
+        if not any(results.of(part, setting, variant) for variant in group.variants):
+            # A line each would look like a finding.
+            notes.insert(0, f"Not run: {', '.join(VARIANTS[v].title for v in group.variants)}.")
+            lines = []
         title = f"{setting}, {part}: {SETTINGS[setting].title}"
-        tables.append(Table(title, header, tuple(lines), note))
+        tables.append(Table(title, header, tuple(lines), " ".join(notes)))
     return tables
 
 
@@ -81,6 +87,9 @@ def _line(
     results: Results, part: str, setting: str, variant: str, baseline: str
 ) -> tuple[str, ...]:
     title, rows = VARIANTS[variant].title, results.of(part, setting, variant)
+    if variant != baseline and present(setting, variant) == present(setting, baseline):
+        # The same training under another name: a difference of 0 would look like a replication.
+        return (title, f"= {VARIANTS[baseline].title}", *[""] * 8)
     if not rows:
         return (title, NOT_RUN, *[""] * 8)
     others = results.of(part, setting, baseline) if variant != baseline else []
@@ -284,7 +293,8 @@ def evidence_markdown(results: Results, diagnosis: Sequence[Row], groups: Sequen
         "",
     ]
     for table in all_tables(results, diagnosis, groups):
-        lines += [f"## {table.title}", "", *table.markdown, ""]
+        lines += [f"## {table.title}", ""]
+        lines += [*table.markdown, ""] if table.lines else []
         lines += [table.note, ""] if table.note else []
     return "\n".join(lines)
 

@@ -35,6 +35,7 @@ from evidence_tables import (
     claims_table,
     diagnosis_table,
     ends_table,
+    evidence_markdown,
     group_tables,
     readme_lines,
 )
@@ -376,6 +377,29 @@ def test_rows_of_other_settings_are_counted_and_not_used() -> None:
     (table,) = group_tables(Results(rows), "quick", "test")
     assert {line[0]: line[1:3] for line in table.lines}["DiM"] == ("0", "0.500")
     assert table.note == "2 rows of other settings were left out."
+
+
+def test_the_baseline_by_another_name_is_no_replication() -> None:
+    setting = "R1"
+    rows = [
+        score("half_dim", seed, 0.6, setting=setting, digest=present(setting, "half_dim"))
+        for seed in (0, 1, 2)
+    ]
+    assert present(setting, "js_closed_form") == present(setting, "half_dim")
+    (table,) = group_tables(Results(rows), "divergence", "test")
+    lines = {line[0]: line[1:] for line in table.lines}
+    assert lines[VARIANTS["js_closed_form"].title] == ("= DiM, 2000 steps", *[""] * 8)
+    assert lines["DiM, 2000 steps"][0] == "0, 1, 2"
+    assert len({len(line) for line in (table.header, *table.lines)}) == 1
+
+
+def test_a_table_in_which_nothing_ran_is_one_line() -> None:
+    (table,) = group_tables(Results([]), "quick", "test")
+    assert table.lines == ()
+    assert table.markdown == []
+    assert table.note.startswith("Not run: supervised, ")
+    text = evidence_markdown(Results([]), [], ["quick"])
+    assert f"## {GROUPS['quick'].title}: {table.title}\n\n{table.note}\n" in text
 
 
 def test_a_case_that_was_not_scored_is_in_no_mean() -> None:
