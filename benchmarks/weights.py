@@ -7,13 +7,13 @@
 The first two prepare the data, train and score in ``build/weights/BUNDLE``, by the commands of any
 user. ``--overlay methods/supervised.yaml`` trains something else, into a folder of its own, to
 compare with. ``--install`` puts what DiM left there into the bundle: ``models/model.pt`` and
-``models/pretrained.safetensors`` with their hashes, the scores of ``docs/data_card.md``, and
-``eval_metrics`` of the metadata.
+``models/pretrained.safetensors`` with their hashes, the scores of ``docs/data_card.md`` and
+``docs/README.md``, and ``eval_metrics`` of the metadata.
 
 DIR holds ``rumc_320`` and ``rumc_384``: the T2-weighted volumes of Prostate-3T with the labels of
 NCI-ISBI 2013 and one of PROSTATEx, which TCIA publishes, as ``<case>_t2.nii.gz`` with
-``<case>_seg.nii.gz``; docs/data_card.md says how they were prepared. The photographs of dim_fundus
-are drawn by the program.
+``<case>_seg.nii.gz``; bundles/dim_prostate/docs/data_card.md says how they were prepared. The
+photographs of dim_fundus are drawn by the program.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def install(name: str) -> None:
     rows = read_scores_csv(output / "metrics.csv")
     told = [*score_table(rows, recipe.distance), "", *case_lists(output / DATALIST_NAME)]
     write_between(bundle / "docs" / "data_card.md", BEGIN, END, told)
+    write_performance(bundle, rows, recipe.distance)
     means = {
         f"dice_{mean.domain}_{mean.class_name}".replace(" ", "_"): round(mean.mean["dice"] or 0, 3)
         for mean in _summaries(rows, TEST)
@@ -126,14 +127,23 @@ def install(name: str) -> None:
     shutil.copyfile(output / "metrics.csv", ROOT / "benchmarks/results" / f"weights_{name}.csv")
 
 
-def score_table(rows: Sequence[ScoreRow], distance: tuple[str, str]) -> list[str]:
-    """Return the scores of test and validation cases by domain and class, as Markdown."""
+def write_performance(bundle: Path, rows: Sequence[ScoreRow], distance: tuple[str, str]) -> None:
+    """Write the scores of the test cases into the README of a bundle."""
+    write_between(bundle / "docs" / "README.md", BEGIN, END, score_table(rows, distance, (TEST,)))
+
+
+def score_table(
+    rows: Sequence[ScoreRow],
+    distance: tuple[str, str],
+    splits: Sequence[str] = (TEST, VALIDATION),
+) -> list[str]:
+    """Return the scores of some lists of cases by domain and class, as Markdown."""
     column, unit = distance
     lines = [
         f"| cases | domain | class | n | Dice | lowest | HD95 [{unit}] |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for split in (TEST, VALIDATION):
+    for split in splits:
         for mean in _summaries(rows, split):
             lowest = min(
                 row.score.dice

@@ -13,7 +13,7 @@ import weights
 from dim_monai.errors import CheckpointError
 from dim_monai.metrics import ClassScore, ScoreRow
 from dim_monai.model_files import read_model, save_model
-from dim_monai.report.scores import write_scores_csv
+from dim_monai.report.scores import read_scores_csv, write_scores_csv
 from tests.bundles.examples import PROSTATE, copy_bundle
 
 ROWS = (  # domain, split, dice, hd95
@@ -72,6 +72,23 @@ def test_the_card_has_the_scores_and_lists_of_this_training_alone(script: Module
     assert text.count("| test | a | prostate | 2 | 0.600 ± 0.141 | 0.500 | 5.0 ± 1.4 |") == 1
     assert "| test | b | prostate | 1 | 0.000 | 0.000 |  |" in text
     assert "- Unlabelled (2): a y, z." in text
+
+
+def test_the_readme_has_the_scores_of_the_test_cases_alone(script: ModuleType) -> None:
+    readme = script.ROOT / "bundles" / "dim_prostate" / "docs" / "README.md"
+    for _ in range(2):
+        script.install("dim_prostate")
+    told = readme.read_text().partition(script.BEGIN)[2].partition(script.END)[0]
+    assert "| test | a | prostate | 2 | 0.600 ± 0.141 | 0.500 | 5.0 ± 1.4 |" in told
+    assert "validation" not in told
+
+
+@pytest.mark.parametrize("bundle", sorted(weights.RECIPES))
+def test_the_readmes_say_what_the_table_of_cases_says(bundle: str) -> None:
+    rows = read_scores_csv(weights.ROOT / "benchmarks/results" / f"weights_{bundle}.csv")
+    lines = weights.score_table(rows, weights.RECIPES[bundle].distance, ("test",))
+    readme = (weights.ROOT / "bundles" / bundle / "docs" / "README.md").read_text("utf-8")
+    assert "\n".join([weights.BEGIN, *lines, weights.END]) in readme
 
 
 def test_the_metadata_have_the_mean_of_the_test_cases(script: ModuleType) -> None:
