@@ -6,9 +6,9 @@
 
 The first two prepare the data, train and score in ``build/weights/BUNDLE``, by the commands of any
 user. ``--overlay methods/supervised.yaml`` trains something else, into a folder of its own, to
-compare with. ``--install`` puts what DiM left there into the bundle: ``models/model.pt`` and
-``models/pretrained.safetensors`` with their hashes, the scores of ``docs/data_card.md`` and
-``docs/README.md``, and ``eval_metrics`` of the metadata.
+compare with, and so does ``--set learning_rate=0.003``. ``--install`` puts what DiM left there into
+the bundle: ``models/model.pt`` and ``models/pretrained.safetensors`` with their hashes, the scores
+of ``docs/data_card.md`` and ``docs/README.md``, and ``eval_metrics`` of the metadata.
 
 DIR holds ``rumc_320`` and ``rumc_384``: the T2-weighted volumes of Prostate-3T with the labels of
 NCI-ISBI 2013 and one of PROSTATEx, which TCIA publishes, as ``<case>_t2.nii.gz`` with
@@ -19,6 +19,7 @@ photographs of dim_fundus are drawn by the program.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import re
@@ -80,9 +81,18 @@ RECIPES = {
 }  # fmt: skip
 
 
-def make(name: str, source: Path | None, overlays: Sequence[str]) -> None:
-    """Prepare the data, train and score; data that are there already are not made again."""
-    recipe, data, output = RECIPES[name], WORK / name / "data", _output(name, overlays)
+def make(
+    name: str, source: Path | None, overlays: Sequence[str], changed: Mapping[str, object]
+) -> None:
+    """Prepare the data, train and score; data that are there already are not made again.
+
+    Args:
+        name: of the bundle.
+        source: folder of the volumes; None where the data are there or are drawn.
+        overlays: names of configs that are merged into ``train.yaml``.
+        changed: settings that differ from the recipe, or are not in it.
+    """
+    recipe, data, output = RECIPES[name], WORK / name / "data", output_of(name, overlays, changed)
     if recipe.prepare is None:
         make_demo(data, kind=recipe.kind)
     elif not (data / DATALIST_NAME).is_file():
@@ -93,7 +103,7 @@ def make(name: str, source: Path | None, overlays: Sequence[str]) -> None:
     configs = ROOT / "bundles" / name / "configs"
     files = [configs / file for file in ("train.yaml", *overlays)]
     places = {"dataset_dir": data, "output_dir": output, "model_file": output / MODEL}
-    settings = {**places, **recipe.settings}
+    settings = {**places, **recipe.settings, **changed}
     for run_id, used in (("training", files), ("", [*files, configs / "evaluate.yaml"])):
         command = bundle_command(run_id, used, settings)
         subprocess.run(command, env={**os.environ, **ONE_THREAD}, check=True)  # noqa: S603
@@ -103,7 +113,7 @@ def make(name: str, source: Path | None, overlays: Sequence[str]) -> None:
 
 def install(name: str) -> None:
     """Put the weights and scores of DiM into the bundle."""
-    recipe, output, bundle = RECIPES[name], _output(name, ()), ROOT / "bundles" / name
+    recipe, output, bundle = RECIPES[name], output_of(name), ROOT / "bundles" / name
     models = bundle / "models"
     models.mkdir(exist_ok=True)
     for source, target in SHIPPED.items():
@@ -186,11 +196,31 @@ def _spread(summary: Summary, score: str, digits: int) -> str:
     return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")
 
 
-def _output(name: str, overlays: Sequence[str]) -> Path:
-    return WORK / name / ("-".join(Path(overlay).stem for overlay in overlays) or "dim")
+def output_of(
+    name: str, overlays: Sequence[str] = (), changed: Mapping[str, object] | None = None
+) -> Path:
+    """Return the folder of a training; whatever differs from the recipe is in its name."""
+    words = [Path(overlay).stem for overlay in overlays]
+    words += [re.sub(r"[^\w.+-]+", "_", f"{key}={value}") for key, value in (changed or {}).items()]
+    return WORK / name / ("-".join(words) or "dim")
 
 
-def main() -> None:
+def setting(text: str) -> tuple[str, object]:
+    """Return the key and the value of ``KEY=VALUE``; what is no literal of Python is text.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no key or no value.
+    """
+    key, _, value = text.partition("=")
+    if not key or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return key, value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse and do."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("bundle", choices=RECIPES)
@@ -198,12 +228,22 @@ def main() -> None:
     parser.add_argument(
         "--overlay", nargs="*", default=[], help="names of overlays to compare with"
     )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        type=setting,
+        metavar="KEY=VALUE",
+        help="settings that differ from the recipe, to compare with",
+    )
     parser.add_argument("--install", action="store_true", help="put what was trained in place")
-    options = parser.parse_args()
-    if options.install:
-        install(options.bundle)
+    options = parser.parse_args(argv)
+    if not options.install:
+        make(options.bundle, options.data, options.overlay, dict(options.set))
+    elif options.overlay or options.set:
+        parser.error("--install takes what the recipe trains: no --overlay and no --set")
     else:
-        make(options.bundle, options.data, options.overlay)
+        install(options.bundle)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,35 @@ def test_the_readmes_say_what_the_table_of_cases_says(bundle: str) -> None:
     assert "\n".join([weights.BEGIN, *lines, weights.END]) in readme
 
 
+def test_settings_are_merged_over_the_recipe_into_a_folder_of_their_own(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (script.WORK / "dim_prostate" / "data").mkdir()
+    (script.WORK / "dim_prostate" / "data" / "datalist.json").write_text("{}")
+    commands: list[list[str]] = []
+    monkeypatch.setattr(script.subprocess, "run", lambda words, **_: commands.append(words))
+    monkeypatch.setattr(script, "read_scores_csv", lambda _: [])
+    words = ["max_epochs=40", "sharpness_rule=asam", "learning_rate=3e-3", "roi_size=[64, 64]"]
+    script.main(["dim_prostate", "--set", *words])
+    training, _ = (" ".join(command) for command in commands)
+    output = "max_epochs_40-sharpness_rule_asam-learning_rate_0.003-roi_size_64_64_"
+    assert f"dim_prostate/{output}/model.pt" in training
+    for given in ("--max_epochs 40 ", "--learning_rate 0.003 ", "--trust_empty True "):
+        assert given in f"{training} "
+    assert "80" not in training.split()
+
+
+@pytest.mark.parametrize("words", [["--set", "max_epochs"], ["--set", "=1"]])
+def test_a_setting_without_key_or_value_is_refused(script: ModuleType, words: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        script.main(["dim_prostate", *words])
+
+
+def test_only_the_recipe_is_installed(script: ModuleType) -> None:
+    with pytest.raises(SystemExit):
+        script.main(["dim_prostate", "--install", "--set", "max_epochs=1"])
+
+
 def test_the_metadata_have_the_mean_of_the_test_cases(script: ModuleType) -> None:
     script.install("dim_prostate")
     file = script.ROOT / "bundles" / "dim_prostate" / "configs" / "metadata.json"
