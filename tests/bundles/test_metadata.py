@@ -11,7 +11,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 import dim_monai
@@ -67,13 +66,6 @@ def test_the_output_has_a_name_for_every_channel(metadata: dict[str, Any]) -> No
     prediction = metadata["network_data_format"]["outputs"]["pred"]
     assert list(prediction["channel_def"]) == [str(k) for k in range(prediction["num_channels"])]
     assert prediction["channel_def"]["0"] == "background"  # MONAI Label hides this name
-
-
-def test_shapes_and_types_can_feed_a_network(metadata: dict[str, Any]) -> None:
-    image = metadata["network_data_format"]["inputs"]["image"]
-    batch = torch.zeros(1, image["num_channels"], *image["spatial_shape"], dtype=torch.float32)
-    assert str(batch.dtype) == f"torch.{image['dtype']}"
-    assert batch.ndim in (4, 5)
 
 
 def test_the_folder_has_what_the_specification_asks_for(bundle: Path) -> None:
