@@ -68,7 +68,7 @@ def test_a_bundle_as_it_is_passes_with_every_overlay(example: Example, configs: 
         ("divergence", "tvv"),
         ("divergence_compare", "classes"),
         ("sharpness_rule", "SAM"),
-        ("not_perturbed", ["symetric"]),
+        ("not_perturbed", ["symmetry"]),
         ("labelled_batch", 3),
     ],
 )
