@@ -284,8 +284,8 @@ def require_consistent(datalist: Datalist, file: Path) -> None:
         file: where they come from, for messages.
 
     Raises:
-        DataError: a case or image stands twice, a patient on two sides, a name cannot be part of a
-            path, or there is no labelled case.
+        DataError: a case, image or label stands twice, a label is an image, a patient is on two
+            sides, a name cannot be part of a path, or there is no labelled case.
     """
     lists: dict[str, tuple[Entry, ...]] = {name: getattr(datalist, name) for name in LISTS}
     images: dict[str, str] = {}
@@ -316,6 +316,7 @@ def require_consistent(datalist: Datalist, file: Path) -> None:
                     got=f"{shown(entry['patient'])[1:-1]} as {first} and {where}",
                     expected="all cases of a patient in training, in validation or in test",
                 )
+    _require_own_labels(lists, images)
     if not lists["labeled"]:
         raise DataError(
             "no labelled case",
@@ -323,6 +324,24 @@ def require_consistent(datalist: Datalist, file: Path) -> None:
             got=", ".join(f"{len(lists[name])} {name}" for name in LISTS),
             expected="at least one image with a label to train on",
         )
+
+
+def _require_own_labels(lists: Mapping[str, tuple[Entry, ...]], images: Mapping[str, str]) -> None:
+    """Refuse a label that is an image, or of two: of photographs nothing else tells it."""
+    labels: dict[str, str] = {}
+    for name in LISTS:
+        for index, entry in enumerate(lists[name]):
+            if "label" not in entry:
+                continue
+            label, where = os.path.realpath(entry["label"]), f"{name}[{index}]"
+            if label in images:
+                what, got = "label that is an image", f"image of {images[label]}, label of {where}"
+            elif (first := labels.setdefault(label, where)) != where:
+                what, got = "label listed twice", f"{first} and {where}"
+            else:
+                continue
+            do = f"give each image a label of its own in {DATALIST_NAME}"
+            raise DataError(what, file=entry["label"], got=got, do=do)
 
 
 def _require_path_names(entry: Entry) -> None:

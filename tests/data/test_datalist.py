@@ -348,6 +348,13 @@ def alias(root: Path) -> None:
     written(root, document)
 
 
+def alias_of_label(root: Path) -> None:
+    document = listed(root, labeled=1, test=1)
+    (root / "masks" / "test_0.nii.gz").unlink()
+    (root / "masks" / "test_0.nii.gz").symlink_to(root / "masks" / "labeled_0.nii.gz")
+    written(root, document)
+
+
 REFUSED_LISTS: list[tuple[Callable[[Path], object], str]] = [
     (raw(b'{"labeled": [\n  {]}'), r"malformed JSON: .*datalist\.json; .* at line 2, column 4"),
     (raw(b"[]"), "malformed data list: .* expected an object with four lists"),
@@ -381,6 +388,19 @@ REFUSED_LISTS: list[tuple[Callable[[Path], object], str]] = [
         r"image listed twice: .*labeled_1\.nii\.gz; got labeled\[1\] and test\[1\]",
     ),
     (alias, r"image listed twice: .*; got labeled\[0\] and test\[0\]"),
+    (
+        give("test", label="masks/labeled_0.nii.gz"),
+        r"label listed twice: .*labeled_0\.nii\.gz; got labeled\[0\] and test\[0\]; give each",
+    ),
+    (alias_of_label, r"label listed twice: .*test_0.*; got labeled\[0\] and test\[0\]"),
+    (
+        give("test", label="scans/test_0.nii.gz"),
+        r"label that is an image: .*test_0\.nii\.gz; got image of test\[0\], label of test\[0\]",
+    ),
+    (
+        give("test", label="scans/unlabeled_0.nii.gz"),
+        r"label that is an image: .*; got image of unlabeled\[0\], label of test\[0\]",
+    ),
     (
         give("test", case="labeled_0"),
         r"same name: .*; got unknown/labeled_0 as labeled\[0\] and test",

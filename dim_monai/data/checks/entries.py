@@ -46,15 +46,18 @@ def parse_entries(file: Path) -> tuple[Mapping[str, list[Entry]], list[Fault]]:
 
 
 def contradictions(placed: Sequence[Placed]) -> Iterator[Fault]:
-    """Yield each image or name that stands twice, and each patient on two sides."""
-    images, cases, patients = (defaultdict[str, list[Placed]](list) for _ in range(3))
+    """Yield each image, label or name that stands twice, and each patient on two sides."""
+    images, labels, cases, patients = (defaultdict[str, list[Placed]](list) for _ in range(4))
     for where, entry in placed:
         images[os.path.realpath(entry["image"])].append((where, entry))
+        if "label" in entry:
+            labels[os.path.realpath(entry["label"])].append((where, entry))
         cases[f"{entry['domain']}/{entry['case']}"].append((where, entry))
         patients[entry["patient"]].append((where, entry))
     for twice in images.values():
         if len(twice) > 1:
             yield Fault("D004", "image listed twice", twice[1][1]["image"], got=_places(twice))
+    yield from _shared_labels(images, labels)
     for name, twice in cases.items():
         if len(twice) > 1:
             yield Fault(
@@ -75,6 +78,19 @@ def contradictions(placed: Sequence[Placed]) -> Iterator[Fault]:
                     got=f"{patient} as {several[0][0]} and {where}",
                     expected="all cases of a patient in training, in validation or in test",
                 )
+
+
+def _shared_labels(
+    images: Mapping[str, Sequence[Placed]], labels: Mapping[str, Sequence[Placed]]
+) -> Iterator[Fault]:
+    do = "give each image a label of its own"
+    for path, several in labels.items():
+        file = several[-1][1]["label"]
+        if path in images:
+            got = f"image of {_places(images[path])}, label of {_places(several)}"
+            yield Fault("D002", "label that is an image", file, got=got, do=do)
+        elif len({os.path.realpath(entry["image"]) for _, entry in several}) > 1:
+            yield Fault("D002", "label listed twice", file, got=_places(several), do=do)
 
 
 def _places(several: Sequence[Placed]) -> str:

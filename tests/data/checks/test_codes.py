@@ -144,6 +144,18 @@ VOLUMES: list[tuple[str, Spoil, str | None, list[str]]] = [
         "datalist.json",
         ["unlabeled[1] has no image"],
     ),
+    (
+        "D002",
+        lambda root: state(root, labeled=[entry("a"), {**entry("a"), "image": "images/b.nii.gz"}]),
+        "labels/a.nii.gz",
+        ["label listed twice", "labeled[0] and labeled[1]"],
+    ),
+    (
+        "D002",
+        lambda root: state(root, labeled=[{**entry("a"), "image": "labels/a.nii.gz"}]),
+        "labels/a.nii.gz",
+        ["label that is an image", "image of labeled[0], label of labeled[0]"],
+    ),
     ("D002", lambda root: save(root / "images/x/y/b.nii.gz", ramp()), "images/x/y/b.nii.gz", []),
     (
         "D003",
