@@ -83,14 +83,16 @@ class LabelMapping:
                 classes[(array > above) & whole & np.isfinite(array)] = index
         if (unlisted := classes < 0).any():
             found = zip(*np.unique(array[unlisted], return_counts=True), strict=True)
-            shown = [f"{value:g} ({voxels} voxels)" for value, voxels in found]
+            shown = [f"{_exact(value)} ({voxels} voxels)" for value, voxels in found]
             more = len(shown) - _VALUES_SHOWN
             raise DataError(
                 "label value of no class",
                 file=file,
                 got=", ".join(shown[:_VALUES_SHOWN]) + (f" and {more} more" if more > 0 else ""),
                 expected=str(self),
-                do="mend the label file, or list the value in the label mapping",
+                do="mend the label file, or list the value in the label mapping"
+                if (whole | ~np.isfinite(array))[unlisted].all()
+                else "not a whole number: round it, if the label was resampled, or mend the file",
             )
         return classes
 
@@ -116,6 +118,11 @@ class LabelMapping:
                 raise ConfigError(
                     "label value of two classes", got=f"{value}: {owner[value]}, {name} >{bound}"
                 )
+
+
+def _exact(value: np.generic) -> str:
+    """Return a value with the digits of its type: 0.9999999 is not told as 1."""
+    return f"{value:.0f}" if value == np.trunc(value) else str(value)
 
 
 def _parse_rule(name: str, rule: Sequence[int] | str) -> tuple[tuple[int, ...], int | None]:

@@ -61,6 +61,9 @@ def test_class_indices_pass_through_the_mapping_that_lists_them() -> None:
         (ZONES, [0, 3, 3, 9], "got 3 (2 voxels), 9 (1 voxels)"),
         (ZONES, [-1.0], "got -1 (1 voxels)"),
         (GLAND, [0, 0.5, 0.5, 1], "got 0.5 (2 voxels)"),
+        (GLAND, np.array([0, 0.9999999], np.float32), "got 0.9999999 (1 voxels)"),
+        (GLAND, [0.99999999999], "got 0.99999999999 (1 voxels)"),
+        (GLAND, [-1234567], "got -1234567 (1 voxels)"),
         (GLAND, [-2], "got -2 (1 voxels)"),
         (GLAND, [1, np.nan], "got nan (1 voxels)"),
         (GLAND, [1, np.inf], "got inf (1 voxels)"),
@@ -72,6 +75,9 @@ def test_a_value_of_no_class_is_refused(mapping, values, got) -> None:
         mapping.apply(values, file="seg.nii.gz")
     assert got in str(error.value)
     assert f"expected {mapping}" in str(error.value)
+    whole = all(value == np.trunc(value) for value in values if np.isfinite(value))
+    assert ("round it" in str(error.value)) == (not whole)
+    assert ("list the value" in str(error.value)) == whole
 
 
 @pytest.mark.parametrize(
