@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from dim_monai.data.datalist import UNKNOWN_DOMAIN
+from dim_monai.data.prepare import nnunet
 from dim_monai.data.prepare.found import Found, FoundCase, kind_of_file, only_kind, read_pixels
 from dim_monai.data.prepare.tree import Tree
 from dim_monai.errors import DataError
@@ -18,8 +19,8 @@ DATASET_NAME = "dataset.json"
 
 
 def holds(tree: Tree) -> bool:
-    """Whether there is a ``dataset.json`` at the top."""
-    return Path(DATASET_NAME) in tree.paths
+    """Whether there is a ``dataset.json`` at the top that is not nnU-Net's."""
+    return Path(DATASET_NAME) in tree.paths and not nnunet.holds(tree)
 
 
 def find(tree: Tree) -> Found:
@@ -30,6 +31,14 @@ def find(tree: Tree) -> Found:
             folder, an image that it names twice.
     """
     document = _read(tree.root / DATASET_NAME)
+    if not {"training", "test"} & document.keys():
+        raise _malformed(
+            tree,
+            'the lists "training" and "test"; or names as nnU-Net has them, imagesTr/x_0000.nii.gz '
+            "with labelsTr/x.nii.gz",
+            got=f"the keys {', '.join(document)}" if document else "no key",
+            do="list the files, or put them into the folders images and labels without it",
+        )
     listed: dict[Path, Path | None] = {}
     for entry in _entries(document, "training", tree):
         if not isinstance(entry, dict) or "image" not in entry:
@@ -88,5 +97,6 @@ def _list_once(listed: dict[Path, Path | None], image: Path, label: Path | None)
     listed[image] = label
 
 
-def _malformed(tree: Tree, expected: str) -> DataError:
-    return DataError("malformed dataset.json", file=tree.root / DATASET_NAME, expected=expected)
+def _malformed(tree: Tree, expected: str, **said: str) -> DataError:
+    file = tree.root / DATASET_NAME
+    return DataError("malformed dataset.json", file=file, expected=expected, **said)

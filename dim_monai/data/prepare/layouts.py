@@ -13,6 +13,7 @@ from dim_monai.data.prepare import (
     folder,
     midss,
     monailabel,
+    nnunet,
     pairs,
     saml,
 )
@@ -86,6 +87,12 @@ _PUBLIC = (
         busi.reference_split,
     ),
     Layout("decathlon", "dataset.json", decathlon.holds, decathlon.find),
+    Layout(
+        "nnunet",
+        "dataset.json, imagesTr/x_0000 with labelsTr/x",
+        nnunet.holds,
+        nnunet.find,
+    ),
     Layout(
         "monailabel",
         "datastore_v2.json or labels/final, without images",

@@ -117,6 +117,39 @@ def test_a_decathlon_folder(tmp_path) -> None:
     assert any("count as unlabelled" in note for note in prepared.notes)
 
 
+def nnunet(root: Path) -> None:
+    document = {"channel_names": {"0": "T2"}, "labels": {"background": 0}, "numTraining": 2}
+    for n in range(2):
+        nifti(root / f"imagesTr/c_{n}_0000.nii.gz")
+        label(root / f"labelsTr/c_{n}.nii.gz")
+    nifti(root / "imagesTs/z_0000.nii.gz")
+    (root / "dataset.json").write_text(json.dumps(document))
+
+
+def test_an_nnunet_folder(tmp_path) -> None:
+    nnunet(tmp_path)
+    nifti(tmp_path / "imagesTr/new_0000.nii.gz")
+    label(tmp_path / "labelsTs/z.nii.gz")
+    prepared = prepare(tmp_path, tmp_path / "out")
+    assert prepared.layout == "nnunet"
+    assert labels_of(prepared, tmp_path) == {
+        "unknown/c_0": "labelsTr/c_0.nii.gz",
+        "unknown/c_1": "labelsTr/c_1.nii.gz",
+        "unknown/new": None,
+        "unknown/z": None,
+    }
+    assert any("count as unlabelled" in note for note in prepared.notes)
+
+
+def test_a_decathlon_folder_whose_cases_end_with_four_digits(tmp_path) -> None:
+    paths = {"image": "imagesTr/c_0000.nii.gz", "label": "labelsTr/c_0000.nii.gz"}
+    nifti(tmp_path / paths["image"])
+    label(tmp_path / paths["label"])
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": [paths]}))
+    prepared = prepare(tmp_path, tmp_path / "out")
+    assert labels_of(prepared, tmp_path) == {"unknown/c_0000": paths["label"]}
+
+
 def test_a_monai_label_folder(tmp_path) -> None:
     for n in range(4):
         nifti(tmp_path / f"c{n}.nii.gz")
@@ -311,6 +344,31 @@ REFUSED: list[tuple[str, Callable[[Path], object], str]] = [
         "decathlon: malformed",
         lambda root: (root / "dataset.json").write_text('{"training": {}}'),
         'malformed dataset.json: .*; expected "training" a list',
+    ),
+    (
+        "decathlon: another tool's",
+        lambda root: (root / "dataset.json").write_text('{"channel_names": {}, "labels": {}}'),
+        'malformed dataset.json: .*; got the keys channel_names, labels; .*"training".*nnU-Net',
+    ),
+    (
+        "nnunet: two channels",
+        lambda root: (nnunet(root), nifti(root / "imagesTr/c_1_0001.nii.gz")),
+        r"several channels of one case: .*c_1_0001\.nii\.gz; .*_0000; copy",
+    ),
+    (
+        "nnunet: no channel",
+        lambda root: (nnunet(root), nifti(root / "imagesTs/y.nii.gz")),
+        r"image without the number of a channel: .*y\.nii\.gz",
+    ),
+    (
+        "nnunet: label without image",
+        lambda root: (nnunet(root), label(root / "labelsTr/z.nii.gz")),
+        r"label without image: .*labelsTr.z\.nii\.gz; expected an image z_0000 in imagesTr",
+    ),
+    (
+        "nnunet: two files",
+        lambda root: (nnunet(root), nifti(root / "imagesTs/c_1_0000.nii.gz")),
+        r"two files for one case: .*c_1_0000\.nii\.gz",
     ),
     (
         "decathlon: outside",
