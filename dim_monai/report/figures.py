@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from dim_monai.data.checks.sample import WINDOW_PERCENTILES, radiological
 from dim_monai.errors import DataError
 from dim_monai.report.drawing import (
     DOTS_PER_INCH,
@@ -27,7 +28,6 @@ Curve = Sequence[tuple[int, float]]
 
 SLICES = 5
 MARGIN_MM = 15.0  # around the structure: enough anatomy to judge the outline by
-WINDOW_PERCENTILES = (1.0, 99.0)  # leaves out air and the few brightest voxels
 SCALE_BAR_MM = 20.0
 
 
@@ -84,7 +84,7 @@ def overlay_png(
     panels = figure.subplots(1, len(slices), squeeze=False)[0]
     for axes, z in zip(panels, slices, strict=True):
         axes.imshow(
-            _radiological(image[:, :, z]),
+            radiological(image[:, :, z]),
             cmap="gray",
             vmin=low,
             vmax=high,
@@ -92,7 +92,7 @@ def overlay_png(
         )
         for labels, line in ((truth, TRUTH), (prediction, PREDICTION)):
             if labels is not None:
-                _outline_labels(axes, _radiological(labels[:, :, z]), line)
+                _outline_labels(axes, radiological(labels[:, :, z]), line)
         axes.set_title(f"slice {z + 1} of {structure.shape[2]}", fontsize=8, color=INK)
         axes.set_axis_off()
     _mark_side_and_scale(panels[0], spacing_mm[0])
@@ -150,11 +150,6 @@ def _spread(structure: Array) -> list[int]:
     first, last = (inside[0], inside[-1]) if inside.size else (0, structure.shape[2] - 1)
     parts = (np.arange(SLICES) + 0.5) / SLICES
     return [int(z) for z in np.unique((first + parts * (last - first + 1)).astype(int))]
-
-
-def _radiological(plane: Array) -> Array:
-    """Rows and columns to show for an (X, Y) plane whose axes go to the right and anterior."""
-    return plane[::-1, ::-1].T
 
 
 def _outline_labels(axes: Axes, plane: Array, line: Line) -> None:

@@ -14,7 +14,7 @@ from dim_monai.data.datalist import Entry
 from dim_monai.data.kinds import Loaded
 
 WINDOW_PERCENTILES = (1.0, 99.0)
-"""As the report's overlays: leaves out air and the few brightest voxels."""
+"""Of the report's overlays, too: leaves out air and the few brightest voxels."""
 
 Labels = tuple[NDArray[np.integer[Any]], NDArray[np.float64]]
 """Class indices of a case, and the affine of the label file they come from."""
@@ -69,7 +69,7 @@ def sample_volume(entry: Entry, image: Loaded, labels: Labels | None) -> Sample:
     z = volume.shape[2] // 2
     if truth is not None and truth.any():
         z = int(np.count_nonzero(truth, axis=(0, 1)).argmax())
-    plane = _radiological(volume[:, :, z])
+    plane = radiological(volume[:, :, z])
     low, high = np.percentile(plane, WINDOW_PERCENTILES)
     width = max(float(high - low), np.finfo(np.float32).tiny)  # of a constant plane it is 0
     axes = aff2axcodes(image[1])
@@ -80,7 +80,7 @@ def sample_volume(entry: Entry, image: Loaded, labels: Labels | None) -> Sample:
         entry["domain"],
         f"slice {z + 1} of {volume.shape[2]}",
         (np.clip((plane - low) / width, 0, 1) * 255).astype(np.uint8),
-        None if truth is None else _radiological(truth[:, :, z]),
+        None if truth is None else radiological(truth[:, :, z]),
         float(edges_mm[front] / edges_mm[right]),
     )
 
@@ -100,6 +100,6 @@ def _axis(codes: Sequence[str], pair: str) -> int:
     return next(n for n, code in enumerate(codes) if code in pair)
 
 
-def _radiological(plane: NDArray[Any]) -> NDArray[Any]:
+def radiological(plane: NDArray[Any]) -> NDArray[Any]:
     """Rows and columns to show for an (X, Y) plane whose axes go to the right and anterior."""
     return plane[::-1, ::-1].T
