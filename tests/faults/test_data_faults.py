@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -18,40 +17,16 @@ from dim_monai.data.datalist import open_datalist
 from dim_monai.data.labels import LabelMapping
 from dim_monai.dicom.write import write_series
 from dim_monai.errors import DataError
+from tests.data.checks.sets import AFFINE, SHAPE, gland, image, label, ramp, save, volumes
 
-SHAPE = (8, 6, 5)
-SPACING_MM = (0.5, 0.75, 3.0)
-AFFINE = np.diag([*SPACING_MM, 1.0])
-AFFINE[:3, 3] = (-20.0, 11.0, 40.0)
+SPACING_MM = tuple(np.diag(AFFINE)[:3])
 MAPPING = LabelMapping({"background": [0], "prostate": [1, 2]})
-
-
-def ramp() -> np.ndarray:
-    return np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
-
-
-def gland() -> np.ndarray:
-    label = np.zeros(SHAPE, np.uint8)
-    label[2:5, 2:4, 1:4] = 1
-    label[3, 3, 2] = 2
-    return label
-
-
-def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, affine), path)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A sound data set: a (NIfTI) and c (DICOM) labelled, b unlabelled."""
-    root = tmp_path / "set"
-    for brighter, case in enumerate("ab"):  # no two are equal images
-        save(root / "images" / f"{case}.nii.gz", ramp() + brighter)
-    write_series(root / "images" / "c", ramp() + 2, AFFINE, seed_uid="c")
-    for case in "ac":
-        save(root / "labels" / f"{case}.nii.gz", gland())
-    return root
+    return volumes(tmp_path / "set")
 
 
 def contents(root: Path) -> dict[Path, bytes]:
@@ -91,14 +66,6 @@ def moved(*shift_mm: float) -> np.ndarray:
     affine = AFFINE.copy()
     affine[:3, 3] += shift_mm
     return affine
-
-
-def image(array: np.ndarray, affine: np.ndarray = AFFINE) -> Callable[[Path], None]:
-    return lambda root: save(root / "images" / "a.nii.gz", array, affine)
-
-
-def label(array: np.ndarray, affine: np.ndarray = AFFINE) -> Callable[[Path], None]:
-    return lambda root: save(root / "labels" / "a.nii.gz", array, affine)
 
 
 def add_second_series(root: Path) -> None:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
 
-import matplotlib.image
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from dim_monai.errors import DataError
 from dim_monai.report.figures import _moving_mean, curves_png, overlay_png
+from tests.report.pictures import near, pixels
 
 BLUE, ORANGE = (0x56, 0xB4, 0xE9), (0xE6, 0x9F, 0x00)
-
-
-def pixels(png):
-    """Red, green, blue in 0 to 255, (rows, columns, 3)."""
-    return 255 * matplotlib.image.imread(io.BytesIO(png), format="png")[..., :3]
-
-
-def near(picture, colour):
-    return (np.abs(picture - np.array(colour)) < 6).all(axis=-1)
 
 
 def one_dark_block(shape=(40, 40, 1)):

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import io
-
-import matplotlib.image
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from dim_monai.errors import DataError
 from dim_monai.report.photographs import LONGEST_SIDE, photograph_png
+from tests.report.pictures import near, pixels
 
 BLUE, WHITE, GREEN = (0x56, 0xB4, 0xE9), (255, 255, 255), (0, 200, 0)
 REGIONS = {"disc": [1, 2], "cup": [2]}
-
-
-def pixels(png):
-    """Red, green, blue in 0 to 255, (rows, columns, 3)."""
-    return 255 * matplotlib.image.imread(io.BytesIO(png), format="png")[..., :3]
-
-
-def near(picture, colour):
-    return (np.abs(picture - np.array(colour)) < 6).all(axis=-1)
 
 
 def eye(shape=(900, 600), centre=(250, 200), radius=60):

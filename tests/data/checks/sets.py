@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ SHAPE = (8, 6, 5)
 AFFINE = np.diag([0.5, 0.75, 3.0, 1.0])
 AFFINE[:3, 3] = (-20.0, 11.0, 40.0)
 SIZE = (12, 10)  # width, height of a photograph
+
+Spoil = Callable[[Path], object]
 
 
 def ramp(first: int = 0) -> np.ndarray:
@@ -43,6 +46,16 @@ def volumes(root: Path) -> Path:
     for case in "ac":
         save(root / "labels" / f"{case}.nii.gz", gland())
     return root
+
+
+def image(array: np.ndarray, affine: np.ndarray = AFFINE) -> Spoil:
+    """Replace the image of a in a set of volumes."""
+    return lambda root: save(root / "images" / "a.nii.gz", array, affine)
+
+
+def label(array: np.ndarray, affine: np.ndarray = AFFINE) -> Spoil:
+    """Replace its label."""
+    return lambda root: save(root / "labels" / "a.nii.gz", array, affine)
 
 
 def photograph(first: int = 0) -> np.ndarray:

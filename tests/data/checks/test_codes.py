@@ -20,9 +20,12 @@ from dim_monai.errors import DataError
 from tests.data.checks.sets import (
     AFFINE,
     SHAPE,
+    Spoil,
     disc,
     entry,
     gland,
+    image,
+    label,
     photograph,
     photographs,
     ramp,
@@ -35,8 +38,6 @@ from tests.data.checks.sets import (
 PROSTATE = LabelMapping({"background": [0], "prostate": [1, 2]})
 DISC = LabelMapping({"background": [0], "rim": [1], "cup": [2]})
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "data-checks.md"
-
-Spoil = Callable[[Path], object]
 
 
 def copy(root: Path, old: str, new: str) -> None:
@@ -55,14 +56,6 @@ def touch(*names: str) -> Spoil:
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
-
-
-def label(array: np.ndarray, affine: np.ndarray = AFFINE) -> Spoil:
-    return lambda root: save(root / "labels" / "a.nii.gz", array, affine)
-
-
-def image(array: np.ndarray, affine: np.ndarray = AFFINE) -> Spoil:
-    return lambda root: save(root / "images" / "a.nii.gz", array, affine)
 
 
 def stored_otherwise(root: Path) -> None:
