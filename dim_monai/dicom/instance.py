@@ -45,6 +45,8 @@ _TERMS = (
 )
 """Defined terms of PhotometricInterpretation."""
 
+_MORE_DECODERS = "pip install 'dim-monai[compressed]'"
+
 # Silencing a warning is not safe between threads, and data sets are read by several.
 _silence = threading.RLock()
 
@@ -136,13 +138,7 @@ def read_pixels(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
         with parsing():
             stored = np.asarray(dataset.pixel_array)
     except Exception as error:
-        raise DataError(
-            "pixel data cannot be decoded",
-            file=path,
-            got=type(error).__name__,
-            expected=f"{shape[1]} rows of {shape[0]} pixels",
-            do="copy the file again if it is truncated; decompress it if it is compressed",
-        ) from error
+        raise _undecoded(dataset, path, shape, error) from error
     if stored.shape != (shape[1], shape[0]):
         raise damaged(path, f"pixel array of shape {stored.shape}")
     slope, intercept = _rescale(dataset, path)
@@ -152,6 +148,25 @@ def read_pixels(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise damaged(path, f"{int((~np.isfinite(values)).sum())} pixels that are not finite")
     return values
+
+
+def _undecoded(
+    dataset: pydicom.Dataset, path: Path, shape: tuple[int, int], error: Exception
+) -> DataError:
+    """Returns the error for pixels that no installed decoder makes sense of."""
+    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+    # One of the standard has a name there; whatever else stands in the tag is not repeated.
+    is_known = syntax.is_transfer_syntax and not syntax.is_private
+    do = "copy the file again, it may be truncated"
+    if is_known and syntax.is_compressed:
+        do += f"; for more compressions {_MORE_DECODERS}"
+    return DataError(
+        "pixel data cannot be decoded",
+        file=path,
+        got=f"{type(error).__name__}, {syntax.name if is_known else 'unknown transfer syntax'}",
+        expected=f"{shape[1]} rows of {shape[0]} pixels",
+        do=do,
+    )
 
 
 def damaged(path: Path, got: str) -> DataError:

@@ -10,6 +10,8 @@ import numpy as np
 import pydicom
 import pytest
 from monai.transforms import LoadImaged
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLosslessSV1
 
 from dim_monai.data.reader import CaseReader, read_case
 from dim_monai.dicom.series import read_series
@@ -98,6 +100,18 @@ def not_deflated(folder):
     nth(folder, 2).write_bytes(raw.replace(plain, deflated, 1))
 
 
+def stored_as(syntax, content):
+    """Returns a fault that calls some bytes the pixels of the third slice, as ``syntax``."""
+
+    def change(ds):
+        ds.PixelData = encapsulate([content])
+        ds["PixelData"].VR = "OB"
+        ds["PixelData"].is_undefined_length = True
+        ds.file_meta.TransferSyntaxUID = syntax
+
+    return lambda folder: edit(nth(folder, 2), change)
+
+
 def nan_pixels(folder):
     def change(ds):
         pixels = np.zeros((ds.Rows, ds.Columns), "<f4")
@@ -142,6 +156,11 @@ DICOM_FAULTS = {
     "no_spacing": (without("PixelSpacing"), "no PixelSpacing", "slice_0003.dcm"),
     "no_series_uid": (without("SeriesInstanceUID"), "no SeriesInstanceUID", "slice_0003.dcm"),
     "no_pixels": (without("PixelData"), "pixel data cannot be decoded", "slice_0003.dcm"),
+    "jpeg_lossless": (
+        stored_as(JPEGLosslessSV1, b"no plugin takes this"),
+        r"First-Order Prediction .*; for more compressions pip install 'dim-monai\[compressed\]'",
+        "slice_0003.dcm",
+    ),
     "nan_position": (
         tag("ImagePositionPatient", [float("nan"), 0.0, 0.0]),
         "ImagePositionPatient",
@@ -185,6 +204,20 @@ def test_a_bad_series_is_refused_by_name_and_names_nobody(series, name):
     assert caught.value.file.endswith(file)
     assert caught.value.do
     assert "Doe" not in str(caught.value)
+
+
+def test_a_transfer_syntax_of_nobody_is_not_repeated(series):
+    stored_as("1.2.3.19570921", b"Doe")(series)
+    with pytest.raises(DataError, match="unknown transfer syntax") as caught:
+        read_series(series)
+    assert "19570921" not in str(caught.value)
+
+
+def test_plain_pixels_are_not_told_to_be_decompressed(series):
+    without("PixelData")(series)
+    with pytest.raises(DataError, match="Explicit VR Little Endian") as caught:
+        read_series(series)
+    assert "pip" not in str(caught.value)
 
 
 def test_several_series_are_listed_by_modality_count_and_end_of_uid(series):
