@@ -7,8 +7,10 @@ from collections.abc import Hashable, Mapping
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Resized
-from monai.utils import TraceKeys
+from monai.utils import ImageMetaKey, TraceKeys
 from torch import Tensor
+
+from dim_monai.errors import DataError
 
 
 class WorkingSized(Resized):
@@ -41,9 +43,14 @@ class WorkingSized(Resized):
     def __call__(
         self, data: Mapping[Hashable, Tensor], lazy: bool | None = None
     ) -> dict[Hashable, Tensor]:
-        """Return ``data`` with images, float32, and label on the grid; the inverse undoes it."""
+        """Return ``data`` with images, float32, and label on the grid; the inverse undoes it.
+
+        Raises:
+            DataError: a side would be shorter than half a pixel.
+        """
         result = dict(data)
         for key in self.key_iterator(result):
+            self._require_width(result[key])
             if key == self.label_key:
                 result[key] = self.resizer(result[key], mode="nearest")
                 continue
@@ -52,3 +59,15 @@ class WorkingSized(Resized):
             resized.applied_operations[-1][TraceKeys.EXTRA_INFO]["mode"] = "bilinear"
             result[key] = resized
         return result
+
+    def _require_width(self, image: Tensor) -> None:
+        size = tuple(image.shape[1:])
+        if round(min(size) * self.longest / max(size)) < 1:
+            meta = image.meta if isinstance(image, MetaTensor) else {}
+            raise DataError(
+                "image is a line on the working grid",
+                file=meta.get(ImageMetaKey.FILENAME_OR_OBJ),
+                got=f"{size[0]} x {size[1]} pixels",
+                expected=f"at most {2 * self.longest - 1} times as long as wide",
+                do="is it a photograph? take the case out",
+            )

@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Resize
 
 from dim_monai.data.working_size import WorkingSized
+from dim_monai.errors import DataError
 
 
 def working(image: torch.Tensor, longest: int = 64) -> MetaTensor:
@@ -21,6 +22,14 @@ def test_the_longest_side_is_as_asked_and_the_aspect_is_kept(size: tuple[int, in
     assert max(result.shape[1:]) == 64
     assert result.shape[1] / result.shape[2] == pytest.approx(size[0] / size[1], rel=0.1)
     assert result.dtype is torch.float32
+
+
+def test_a_side_that_would_vanish_is_refused_by_name() -> None:
+    """MONAI would round it to 0 and PyTorch fail without a word of the file."""
+    strip = MetaTensor(torch.rand(3, 3000, 1), meta={"filename_or_obj": "/data/strip.png"})
+    with pytest.raises(DataError, match=r"strip\.png; got 3000 x 1 pixels"):
+        WorkingSized("image", 64)({"image": strip})
+    assert working(torch.rand(3, 3000, 24)).shape[1:] == (64, 1)
 
 
 def test_a_reduction_by_a_whole_factor_is_the_mean_of_the_blocks() -> None:
