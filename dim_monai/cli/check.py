@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from dim_monai.cli.shared import (
     EXIT_CODES,
@@ -17,6 +14,7 @@ from dim_monai.cli.shared import (
     Report,
     Traceback,
     plain_failures,
+    print_table,
     progress_bar,
     require_places,
     write_json,
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 
 PICTURES = 12
 """Of each domain on a contact sheet: three rows, which a person looks at in one go."""
-
-PLAIN_WIDTH = 120
-"""Characters of a table that goes to a file or a pipe, whatever the terminal behind it is."""
 
 
 def check(
@@ -134,17 +129,7 @@ def _print_checked(checked: Checked) -> None:
         typer.echo(str(line))
     for note in checked.notes:
         typer.echo(f"note {note}")
-    headings, rows = summary_table(checked)
-    table = Table(box=box.SIMPLE)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")  # a name is never cut
-    for row in rows:
-        table.add_row(*row)
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
-    if rows:
-        console.print(table)
+    print_table(*summary_table(checked))
 
 
 def _count(number: int, what: str) -> str:

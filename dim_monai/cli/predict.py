@@ -7,9 +7,6 @@ from traceback import print_exception
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from dim_monai.cli.shared import (
     EXIT_CODES,
@@ -18,6 +15,7 @@ from dim_monai.cli.shared import (
     Report,
     Traceback,
     plain_failures,
+    print_table,
     progress_bar,
     require_places,
     write_json,
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
 
 PARTIAL = 4
 """Exit status where some cases were segmented and some failed."""
-
-PLAIN_WIDTH = 120
-"""Characters of a table that goes to a file or a pipe, whatever the terminal behind it is."""
 
 
 def predict(
@@ -179,14 +174,4 @@ def _run(session: Session, *, quiet: bool, traceback: bool) -> None:
 def _print_table(session: Session) -> None:
     from dim_monai.predict.report import table as table_of
 
-    headings, rows = table_of(session.outcomes, session.segmenter)
-    table = Table(box=box.SIMPLE)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")  # a name is never cut
-    for row in rows:
-        table.add_row(*row)
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
-    if rows:
-        console.print(table)
+    print_table(*table_of(session.outcomes, session.segmenter))

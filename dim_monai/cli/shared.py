@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 from dim_monai.errors import CheckpointError, ConfigError, DataError, DimError, NumericError
 from dim_monai.files import atomic_write, require_writable
@@ -26,6 +28,9 @@ EXIT_CODES: dict[type[DimError], int] = {
 """By kind of error; 1 for any other, `INTERRUPTED` for Ctrl-C."""
 
 INTERRUPTED = 130
+
+PLAIN_WIDTH = 120
+"""Characters of a table that goes to a file or a pipe, whatever the terminal behind it is."""
 
 ProgressHook = Callable[[int, int], None]
 """Is told how many images are done, and of how many."""
@@ -102,3 +107,17 @@ def write_json(document: Mapping[str, Any], report: Path | None, as_json: bool) 
             file.write(text)
     if as_json:
         typer.echo(text, nl=False)
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; nothing where it has no row."""
+    table = Table(box=box.SIMPLE)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")  # a name is never cut
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    if rows:
+        console.print(table)
