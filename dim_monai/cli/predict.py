@@ -20,6 +20,7 @@ from dim_monai.cli.shared import (
     require_places,
     write_json,
 )
+from dim_monai.errors import one_line
 
 if TYPE_CHECKING:
     from dim_monai.predict.cases import Found
@@ -145,12 +146,12 @@ def predict(
 def _tell_found(found: Found) -> None:
     for case in found.cases:
         files = f" ({len(case.series.files)} files)" if case.series else ""
-        typer.echo(f"take  {case.name}{files}", err=True)
+        typer.echo(f"take  {one_line(case.name)}{files}", err=True)
         if case.series and case.series.missing:
             slices = ", ".join(map(str, case.series.missing))
             typer.echo(f"      without slices {slices}, counted from 0", err=True)
     for skipped in found.skipped:
-        typer.echo(f"skip  {skipped.name}: {skipped.reason}", err=True)
+        typer.echo(f"skip  {one_line(skipped.name)}: {one_line(skipped.reason)}", err=True)
 
 
 def _run(session: Session, *, quiet: bool, traceback: bool) -> None:
@@ -162,11 +163,12 @@ def _run(session: Session, *, quiet: bool, traceback: bool) -> None:
         def done(outcome: Outcome) -> None:
             progress(len(session.outcomes), total)
             if outcome.error is not None:
-                typer.echo(f"FAIL  {outcome.name}: {failure(outcome)}", err=True)
+                typer.echo(f"FAIL  {one_line(outcome.name)}: {failure(outcome)}", err=True)
                 if traceback:
                     print_exception(outcome.error)
             elif not quiet:
-                typer.echo(f"done  {outcome.name} in {outcome.seconds:.1f} s", err=True)
+                name, seconds = one_line(outcome.name), f"{outcome.seconds:.1f} s"
+                typer.echo(f"done  {name} in {seconds}", err=True)
 
         session.run(done)
 

@@ -16,7 +16,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from dim_monai.errors import CheckpointError, ConfigError, DataError, DimError, NumericError
+from dim_monai.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DimError,
+    NumericError,
+    one_line,
+)
 from dim_monai.files import atomic_write, require_writable
 
 EXIT_CODES: dict[type[DimError], int] = {
@@ -110,12 +117,12 @@ def write_json(document: Mapping[str, Any], report: Path | None, as_json: bool) 
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; nothing where it has no row."""
+    """Print a table on stdout, each cell on one line; nothing where it has no row."""
     table = Table(box=box.SIMPLE)
     for heading in headings:
         table.add_column(heading, overflow="fold")  # a name is never cut
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(one_line, row))
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH

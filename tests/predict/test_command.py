@@ -162,6 +162,25 @@ def test_an_empty_export_is_no_case(
     assert not list((tmp_path / "out").rglob("*.*"))
 
 
+def test_names_that_would_draw_on_the_terminal_are_told_on_one_line(
+    prostate: SimpleNamespace, tmp_path: Path
+) -> None:
+    """A name may hold line ends and what a terminal obeys; here it would forge a line."""
+    bad = "b\r\ndone  forged\x1b[2J"
+    for name in (bad, f"{bad}_seg", f"{bad}half"):
+        write_nifti(tmp_path / "in" / f"{name}.nii.gz")
+    (tmp_path / "in" / f"{bad}half.nii.gz").write_bytes(b"half")
+    result = run(tmp_path / "in", tmp_path / "out", *prostate.words)
+    assert result.exit_code == PARTIAL
+    visible = "b\\r\\ndone  forged\\x1b[2J"
+    starts = ["take  ", "skip  ", "done  ", "FAIL  "]
+    for start in starts:
+        assert f"{start}{visible}" in result.stderr
+    assert visible in result.stdout
+    assert not {"\r", "\x1b"} & set(result.output)
+    assert {line[:6] for line in result.stderr.splitlines()} == set(starts)
+
+
 def test_masks_that_could_not_be_written_are_refused_before_any_is_made(
     prostate: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
