@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from monai.config import NdarrayOrTensor
 from monai.data import FolderLayoutBase, ImageWriter, NibabelWriter
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.photograph import read_header, write_mask
+from dim_monai.data.reader import AXES_ROUNDING
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.files import absolute
 
@@ -104,7 +106,9 @@ class WholeNiftiWriter(NibabelWriter):
 
     The file is written under a hidden name in the same folder and renamed: a process that is
     killed leaves no half mask under the name of a case. A volume of one slice stays a volume, of
-    which MONAI's writer would make a picture that is not on the grid of its image.
+    which MONAI's writer would make a picture that is not on the grid of its image. A sheared affine
+    is written as sform alone: MONAI's writer sets a qform, too, which is a rotation and so places
+    the mask elsewhere.
     """
 
     def set_data_array(
@@ -124,10 +128,19 @@ class WholeNiftiWriter(NibabelWriter):
         temporary = target.with_name(f".{secrets.token_hex(8)}.{target.name}")
         try:
             super().write(temporary, verbose=verbose, **kwargs)
+            image: Any = self.data_obj  # the NIfTI image that MONAI has made of it
+            if _is_sheared(image.affine):
+                image.set_qform(None, code=0)
+                nib.save(image, temporary)
             os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _is_sheared(affine: NDArray[np.float64]) -> bool:
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > AXES_ROUNDING)
 
 
 class WholePngWriter(ImageWriter):

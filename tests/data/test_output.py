@@ -14,6 +14,7 @@ from PIL import Image
 
 from dim_monai.data.output import MirroredLayout, WholeNiftiWriter, WholePngWriter
 from dim_monai.data.photograph import read_mask
+from dim_monai.data.reader import read_case
 from dim_monai.dicom.series import case_name
 from dim_monai.errors import ConfigError, DataError
 from tests.photograph_builder import save as save_photograph
@@ -153,6 +154,23 @@ def test_a_volume_of_one_slice_stays_a_volume(tmp_path, shape) -> None:
     assert written.shape == shape
     np.testing.assert_array_equal(np.asarray(written.dataobj), array[0].numpy())
     np.testing.assert_allclose(written.affine, AFFINE)
+
+
+SHEARED = AFFINE @ np.array([[1, 0.2, 0.3, 0], [0, 1, 0.1, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(("affine", "qform_code"), [(AFFINE, 1), (SHEARED, 0)])
+def test_a_mask_is_read_where_its_image_lies_though_sheared(tmp_path, affine, qform_code) -> None:
+    """A qform is a rotation: one that stood beside a sheared sform would contradict it."""
+    made = WholeNiftiWriter(output_dtype=np.uint8)
+    array = torch.arange(24 * 20 * 16).view(1, 24, 20, 16) % 2
+    made.set_data_array(array, channel_dim=0)
+    made.set_metadata({"affine": torch.from_numpy(affine)}, resample=False)
+    made.write(tmp_path / "x.nii.gz")
+    voxels, read = read_case(tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(voxels, array[0].numpy())
+    np.testing.assert_allclose(read, affine, atol=1e-5)
+    assert nib.load(tmp_path / "x.nii.gz").header["qform_code"] == qform_code
 
 
 def writer(source: Path) -> WholeNiftiWriter:

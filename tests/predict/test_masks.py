@@ -19,9 +19,12 @@ from dim_monai.data.reader import read_case
 from dim_monai.predict.series import pseudonym
 from tests import photograph_builder
 from tests.bundles.examples import FUNDUS, PROSTATE, Example, copy_bundle, start, tree
-from tests.dicom_builder import ORIENTATIONS
+from tests.dicom_builder import ORIENTATIONS, affine_of
 from tests.e2e.segmenting import photograph
 from tests.predict.scans import (
+    SHAPE,
+    SPACING_MM,
+    blob,
     dice,
     document,
     mask_in,
@@ -48,6 +51,21 @@ def test_a_series_of_any_direction_and_order_is_marked_where_it_is_bright(
     assert mask.get_data_dtype() == np.uint8
     assert np.allclose(mask.affine, affine, atol=1e-4)
     assert dice(np.asarray(mask.dataobj) == 1, image > 500) > 0.97
+
+
+def test_the_mask_of_a_sheared_image_is_on_its_grid(
+    prostate: SimpleNamespace, tmp_path: Path
+) -> None:
+    affine = affine_of("oblique_0", SPACING_MM) @ np.array(
+        [[1, 0.1, 0.2, 0], [0, 1, 0.1, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
+    image = nib.Nifti1Image(blob(SHAPE, affine), affine)
+    (tmp_path / "in").mkdir()
+    nib.save(image, tmp_path / "in" / "a.nii.gz")
+    assert run(tmp_path / "in", tmp_path / "out", *prostate.words).exit_code == 0
+    mask, read = read_case(tmp_path / "out" / "a_seg.nii.gz")
+    assert mask.any()
+    np.testing.assert_allclose(read, image.affine, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["study", "flat"])
