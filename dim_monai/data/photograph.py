@@ -118,7 +118,7 @@ def read_mask(path: PathLike) -> NDArray[np.uint8]:
     """
     path = Path(path)
     image, header, bits = _open(path)
-    if image.format == "JPEG":
+    if image.format in ("JPEG", "MPO"):
         raise _refused(path, "JPEG, which changes values", "PNG or TIFF", "export the mask as PNG")
     if image.mode not in ("1", "L", "P", "LA", "RGB", "RGBA"):
         raise _refused(path, f"mode {image.mode}", "8-bit greyscale or palette", _AS_PNG)
@@ -206,7 +206,7 @@ def _open(path: Path) -> tuple[Image.Image, Header, int]:
             warnings.simplefilter("ignore")
             _require_checksums(raw)
             image = Image.open(io.BytesIO(raw), formats=_FORMATS)
-            frames = getattr(image, "n_frames", 1)
+            frames = 1 if _has_previews(image, raw) else getattr(image, "n_frames", 1)
             header, bits = _header(image, raw)
     except Image.DecompressionBombError as error:
         raise _too_large(path, "a header of absurd size") from error
@@ -219,6 +219,21 @@ def _open(path: Path) -> tuple[Image.Image, Header, int]:
     if bits > 8:
         raise _refused(path, f"{bits} bits a channel", "8", "export it with 8 bits a channel")
     return image, header, bits
+
+
+def _has_previews(image: Image.Image, raw: bytes) -> bool:
+    """Whether a JPEG file holds, after its photograph, only smaller copies for a camera's screen.
+
+    Pictures of one size are a stereo pair or a panorama, and nobody can say which is meant.
+    """
+    if image.format != "MPO":
+        return False
+    others = Image.open(io.BytesIO(raw), formats=_FORMATS)  # of its own: seeking is not undone
+    sizes = []
+    for frame in range(1, getattr(others, "n_frames", 1)):
+        others.seek(frame)
+        sizes.append(others.size)
+    return all(w < image.width and h < image.height for w, h in sizes)
 
 
 def _require_checksums(raw: bytes) -> None:

@@ -25,6 +25,7 @@ from dim_monai.data.photograph import (
     read_photograph,
     write_mask,
 )
+from dim_monai.errors import DataError
 from tests.photograph_builder import STORED, few_bits_png, save, scene
 
 DATA = os.environ.get("DIM_TEST_DATA")
@@ -241,3 +242,32 @@ def test_a_real_disc_is_brighter_than_its_surroundings():
         assert eye.shape == (1072, 712, 3)
         field = eye.sum(axis=2) > 60  # without the black around the field of view
         assert eye[disc, 1].mean() > 1.3 * eye[field & ~disc, 1].mean()
+
+
+def several_in_one(path: Path, *sizes: tuple[int, int]) -> Path:
+    """A JPEG file of several pictures, as cameras write it (CIPA DC-007)."""
+    first, *others = (Image.fromarray(scene(size[::-1])) for size in sizes)
+    first.save(path, format="MPO", save_all=True, append_images=others)
+    return path
+
+
+def test_the_preview_that_a_camera_embeds_is_passed_over(tmp_path: Path) -> None:
+    both = several_in_one(tmp_path / "a.jpg", (64, 48), (16, 12), (8, 6))
+    alone = tmp_path / "b.jpg"
+    Image.fromarray(scene((48, 64))).save(alone, format="JPEG")
+    assert read_header(both) == (64, 48, 1)
+    assert np.array_equal(read_photograph(both), read_photograph(alone))
+
+
+@pytest.mark.parametrize("other", [(64, 48), (64, 12), (80, 60)])
+def test_pictures_of_which_none_is_a_preview_are_refused(
+    tmp_path: Path, other: tuple[int, int]
+) -> None:
+    path = several_in_one(tmp_path / "stereo.jpg", (64, 48), other)
+    with pytest.raises(DataError, match="got 2 frames"):
+        read_photograph(path)
+
+
+def test_a_mask_is_no_jpeg_with_a_preview_either(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="JPEG, which changes values"):
+        read_mask(several_in_one(tmp_path / "a.png", (64, 48), (16, 12)))
