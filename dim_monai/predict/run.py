@@ -37,7 +37,6 @@ class Outcome:
         structures: what was measured, by name.
         cup_to_disc: vertical ratio, of a photograph with a disc.
         missing_slices: indices of the slices that have no file, see `VolumeSeries`.
-        series: pseudonym of a DICOM series.
         files: what was written, each by its kind, from the output folder.
         error: why there is no mask.
     """
