@@ -145,16 +145,6 @@ def read_header(path: PathLike) -> Header:
     return _open(Path(path))[1]
 
 
-def image_size(path: PathLike) -> tuple[int, int]:
-    """Return (W, H) of a photograph or mask as displayed, px, from its header.
-
-    Raises:
-        DataError: see `read_header`.
-    """
-    header = read_header(path)
-    return header.width, header.height
-
-
 def write_mask(path: PathLike, mask: NDArray[Any], orientation: int = 1) -> None:
     """Write an upright mask as an 8-bit greyscale PNG on the stored grid of its photograph.
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dim_monai.data.photograph import image_size, read_header, read_mask, read_photograph
+from dim_monai.data.photograph import read_header, read_mask, read_photograph
 from dim_monai.errors import DataError
 from tests.photograph_builder import png_of, save, scene
 
@@ -61,7 +61,7 @@ def test_16_bits_a_channel_are_refused_and_not_cut_to_8(tmp_path):
     for path in (png, tiff):
         with Image.open(path) as image:
             assert image.mode == "RGB"
-        for read in (read_photograph, read_mask, image_size):
+        for read in (read_photograph, read_mask, read_header):
             refuse(read, path, "16 bits")
 
 
@@ -149,7 +149,7 @@ def test_damage_anywhere_gives_pixels_or_our_own_error(tmp_path_factory, data, s
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(raw))
-    for read in (read_photograph, read_mask, image_size):
+    for read in (read_photograph, read_mask, read_header):
         try:
             read(path)
         except DataError as error:
@@ -172,7 +172,7 @@ def test_a_gif_by_another_name_is_refused(tmp_path):
 def test_an_absurd_size_is_refused_before_it_is_decoded(tmp_path, size):
     path = tmp_path / "eye.png"
     path.write_bytes(png_of(*size, 8, 2, zlib.compress(b"")))
-    for read in (read_photograph, read_mask, image_size):
+    for read in (read_photograph, read_mask, read_header):
         refuse(read, path, "100 million pixels")
 
 
