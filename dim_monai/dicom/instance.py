@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.config import IGNORE
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
@@ -154,7 +155,8 @@ def _undecoded(
     dataset: pydicom.Dataset, path: Path, shape: tuple[int, int], error: Exception
 ) -> DataError:
     """Returns the error for pixels that no installed decoder makes sense of."""
-    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+    # Whatever stands there: what pydicom warns of, it quotes.
+    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")), IGNORE)
     # One of the standard has a name there; whatever else stands in the tag is not repeated.
     is_known = syntax.is_transfer_syntax and not syntax.is_private
     do = "copy the file again, it may be truncated"

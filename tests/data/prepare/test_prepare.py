@@ -243,7 +243,7 @@ def test_an_output_that_is_a_file_is_refused(tmp_path) -> None:
 def test_a_layout_can_be_given(tmp_path) -> None:
     eyes(tmp_path / "in")
     (tmp_path / "in" / "dataset.json").write_text("{}")
-    with pytest.raises(DataError, match=r"no case found"):
+    with pytest.raises(DataError, match=r"malformed dataset.json: .*; got no key"):
         prepare(tmp_path / "in", tmp_path / "out")
     assert prepare(tmp_path / "in", tmp_path / "out", layout="folder").layout == "folder"
     with pytest.raises(
