@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dim_monai.data.kinds import Kind, get_kind
 from dim_monai.data.photograph import read_header, write_mask
-from dim_monai.data.reader import AXES_ROUNDING
+from dim_monai.data.reader import rotation_of
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.files import absolute
 
@@ -129,18 +129,13 @@ class WholeNiftiWriter(NibabelWriter):
         try:
             super().write(temporary, verbose=verbose, **kwargs)
             image: Any = self.data_obj  # the NIfTI image that MONAI has made of it
-            if _is_sheared(image.affine):
+            if rotation_of(image.affine) is None:
                 image.set_qform(None, code=0)
                 nib.save(image, temporary)
             os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-
-
-def _is_sheared(affine: NDArray[np.float64]) -> bool:
-    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > AXES_ROUNDING)
 
 
 class WholePngWriter(ImageWriter):

@@ -35,7 +35,7 @@ MIN_VOLUME_RATIO = 1e-3
 MAX_VOXELS = 2**31
 """Largest volume that is read: 2048 x 2048 x 512, and 8 GiB in float32."""
 
-AXES_ROUNDING = 1e-4
+_AXES_ROUNDING = 1e-4
 """Greatest error of a direction cosine that is taken for rounding: 0.01 mm over 120 mm."""
 
 _LAST_FORM_CODE = 5
@@ -159,15 +159,20 @@ def _without_rounding(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     for sheared and begins its grid elsewhere: a series and its conversion to NIfTI, or an image
     and its label, would be resampled a quarter of a millimetre apart.
     """
-    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    axes = affine[:3, :3] / edges_mm
-    left, _, right = np.linalg.svd(axes)
-    rotation = left @ right
-    if np.abs(rotation - axes).max() > AXES_ROUNDING:
+    rotation = rotation_of(affine)
+    if rotation is None:
         return affine
     exact = affine.copy()
-    exact[:3, :3] = rotation * edges_mm
+    exact[:3, :3] = rotation * np.linalg.norm(affine[:3, :3], axis=0)
     return exact
+
+
+def rotation_of(affine: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Returns the directions of the axes, (3, 3), exactly orthogonal; None if they are sheared."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(axes)
+    rotation: NDArray[np.float64] = left @ right
+    return None if np.abs(rotation - axes).max() > _AXES_ROUNDING else rotation
 
 
 def _paths(given: Sequence[PathLike] | PathLike) -> tuple[Path, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from dim_monai.data.kinds import PHOTOGRAPH
 from dim_monai.data.photograph import is_photograph
 from dim_monai.data.prepare import recode
-from dim_monai.data.prepare.found import Found, FoundCase, read_pixels
+from dim_monai.data.prepare.found import Found, FoundCase, note_once, read_pixels
 from dim_monai.data.prepare.tree import Tree
 from dim_monai.errors import DataError
 
@@ -45,8 +45,8 @@ def find(tree: Tree) -> Found:
         key, file = (match["domain"], match["case"]), tree.root / path
         if match["mask"]:
             masks[key].append(file)
-        elif (first := images.setdefault(key, file)) != file:
-            raise DataError("two files for one case", file=file, got=f"also {first}")
+        else:
+            note_once(images, key, file)
     for key in sorted(masks.keys() - images.keys()):
         raise DataError(
             "label without image", file=masks[key][0], expected=f"an image {key[1]}.png beside it"

@@ -15,12 +15,10 @@ from dim_monai.data.prepare.found import Found, FoundCase, kind_of_file, only_ki
 from dim_monai.data.prepare.tree import Tree
 from dim_monai.errors import DataError
 
-DATASET_NAME = "dataset.json"
-
 
 def holds(tree: Tree) -> bool:
     """Whether there is a ``dataset.json`` at the top that is not nnU-Net's."""
-    return Path(DATASET_NAME) in tree.paths and not nnunet.holds(tree)
+    return nnunet.DATASET_NAME in tree.paths and not nnunet.holds(tree)
 
 
 def find(tree: Tree) -> Found:
@@ -30,7 +28,7 @@ def find(tree: Tree) -> Found:
         DataError: a malformed ``dataset.json``, a file that it names and that is not in the
             folder, an image that it names twice.
     """
-    document = _read(tree.root / DATASET_NAME)
+    document = _read(tree.root / nnunet.DATASET_NAME)
     if not {"training", "test"} & document.keys():
         raise _malformed(
             tree,
@@ -86,17 +84,17 @@ def _file(named: object, tree: Tree) -> Path:
             "file of dataset.json is not in the folder",
             file=tree.root / path,
             expected="a path inside the folder, relative to it",
-            do=f"mend {tree.root / DATASET_NAME}",
+            do=f"mend {tree.root / nnunet.DATASET_NAME}",
         )
     return tree.root / path
 
 
 def _list_once(listed: dict[Path, Path | None], image: Path, label: Path | None) -> None:
     if image in listed:
-        raise DataError("image listed twice", file=image, do=f"mend {DATASET_NAME}")
+        raise DataError("image listed twice", file=image, do=f"mend {nnunet.DATASET_NAME}")
     listed[image] = label
 
 
 def _malformed(tree: Tree, expected: str, **said: str) -> DataError:
-    file = tree.root / DATASET_NAME
+    file = tree.root / nnunet.DATASET_NAME
     return DataError("malformed dataset.json", file=file, expected=expected, **said)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from numpy.typing import NDArray
 
@@ -13,6 +13,8 @@ from dim_monai.data.kinds import PHOTOGRAPH, VOLUME, Kind
 from dim_monai.data.photograph import is_photograph
 from dim_monai.dicom.series import is_nifti
 from dim_monai.errors import DataError
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,22 @@ def only_kind(kinds: Iterable[Kind], root: Path) -> Kind:
         expected=f"{VOLUME.files}; or {PHOTOGRAPH.files}",
         do="give a folder of its own to each" if found else "check the path",
     )
+
+
+def note_once(files: dict[Name, Path], name: Name, file: Path, root: Path = Path()) -> None:
+    """Note the file of a case by its name.
+
+    Args:
+        files: noted so far.
+        name: of the case, as the layout tells its cases apart.
+        file: below ``root``, as the others.
+        root: the source folder where the files are relative to it.
+
+    Raises:
+        DataError: another file has that name.
+    """
+    if (first := files.setdefault(name, file)) != file:
+        raise DataError("two files for one case", file=root / file, got=f"also {first}")
 
 
 def read_pixels(kind: Kind, path: Path) -> Callable[[], NDArray[Any]]:

@@ -18,7 +18,7 @@ from dim_monai.data.kinds import PHOTOGRAPH
 from dim_monai.data.photograph import is_photograph, read_mask, read_photograph
 from dim_monai.data.prepare import recode
 from dim_monai.data.prepare.domains import belongs, canonical
-from dim_monai.data.prepare.found import Found, FoundCase
+from dim_monai.data.prepare.found import Found, FoundCase, note_once
 from dim_monai.data.prepare.tree import Tree
 from dim_monai.errors import DataError
 
@@ -94,8 +94,7 @@ class Collection:
             file = tree.root / path
             domain = canonical(match["domain"], self.group, file=file.parents[1])
             place = (domain, match["part"], path.stem)
-            if (first := found[match["role"]].setdefault(place, file)) != file:
-                raise DataError("two files for one case", file=file, got=f"also {first}")
+            note_once(found[match["role"]], place, file)
         return found["image"], found["mask"]
 
     def _case(self, image: Path, mask: Path, domain: str, part: str, stem: str) -> FoundCase:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from dim_monai.data.datalist import UNKNOWN_DOMAIN
-from dim_monai.data.prepare.found import Found, FoundCase, kind_of_file, only_kind, read_pixels
+from dim_monai.data.prepare.found import (
+    Found,
+    FoundCase,
+    kind_of_file,
+    note_once,
+    only_kind,
+    read_pixels,
+)
 from dim_monai.data.prepare.tree import Tree
 from dim_monai.errors import DataError
 
@@ -38,9 +45,7 @@ def find(tree: Tree) -> Found:
         named: dict[str, Path] = {}
         for path in files:
             parts = (*path.parent.relative_to(top).parts, kind.case_name(path))
-            file = tree.root / path
-            if (first := named.setdefault("_".join(parts), file)) != file:
-                raise DataError("two files for one case", file=file, got=f"also {first}")
+            note_once(named, "_".join(parts), tree.root / path)
         return named
 
     image_of, label_of = by_name(images, Path()), by_name(finals, FINAL)

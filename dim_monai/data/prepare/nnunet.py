@@ -11,7 +11,14 @@ from pathlib import Path
 
 from dim_monai.data.datalist import UNKNOWN_DOMAIN
 from dim_monai.data.kinds import Kind
-from dim_monai.data.prepare.found import Found, FoundCase, kind_of_file, only_kind, read_pixels
+from dim_monai.data.prepare.found import (
+    Found,
+    FoundCase,
+    kind_of_file,
+    note_once,
+    only_kind,
+    read_pixels,
+)
 from dim_monai.data.prepare.tree import Tree
 from dim_monai.errors import DataError
 
@@ -88,6 +95,5 @@ def _case_name(path: Path, kind: Kind, tree: Tree) -> str:
 def _by_name(named: Iterable[tuple[str, Path]], tree: Tree) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name, path in named:
-        if (first := found.setdefault(name, path)) != path:
-            raise DataError("two files for one case", file=tree.root / path, got=f"also {first}")
+        note_once(found, name, path, tree.root)
     return found

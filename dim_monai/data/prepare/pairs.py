@@ -7,7 +7,14 @@ from pathlib import Path
 
 from dim_monai.data.datalist import UNKNOWN_DOMAIN
 from dim_monai.data.kinds import Kind
-from dim_monai.data.prepare.found import Found, FoundCase, kind_of_file, only_kind, read_pixels
+from dim_monai.data.prepare.found import (
+    Found,
+    FoundCase,
+    kind_of_file,
+    note_once,
+    only_kind,
+    read_pixels,
+)
 from dim_monai.data.prepare.tree import Tree
 from dim_monai.errors import DataError
 
@@ -48,8 +55,7 @@ def find(tree: Tree) -> Found:
     for name, label in labels.items():
         base = _without_suffix(name)
         image = _image_of(base, images, tree.root / label)
-        if (first := label_of.setdefault(image, label)) != label:
-            raise DataError("two files for one case", file=tree.root / label, got=f"also {first}")
+        note_once(label_of, image, label, tree.root)
         words.setdefault(image[len(base) :], images[image])
     word = _only_word(words, tree)
     cases = []
@@ -85,9 +91,7 @@ def _without_suffix(name: str) -> str:
 def _by_name(paths: Iterable[Path], tree: Tree, kind: Kind) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in paths:
-        name = (path.parent / kind.case_name(path)).as_posix()
-        if (first := named.setdefault(name, path)) != path:
-            raise DataError("two files for one case", file=tree.root / path, got=f"also {first}")
+        note_once(named, (path.parent / kind.case_name(path)).as_posix(), path, tree.root)
     return named
 
 

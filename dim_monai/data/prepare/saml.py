@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dim_monai.data.kinds import VOLUME
 from dim_monai.data.prepare.domains import belongs, canonical
-from dim_monai.data.prepare.found import Found, FoundCase, read_pixels
+from dim_monai.data.prepare.found import Found, FoundCase, note_once, read_pixels
 from dim_monai.data.prepare.tree import Tree
 from dim_monai.dicom.series import case_name, is_nifti
 from dim_monai.errors import DataError
@@ -38,8 +38,7 @@ def find(tree: Tree) -> Found:
         name = case_name(path)
         label = _is_label(path)
         key = (domain, name[: -len(_MARK)] if label else name)
-        if (first := (labels if label else images).setdefault(key, file)) != file:
-            raise DataError("two files for one case", file=file, got=f"also {first}")
+        note_once(labels if label else images, key, file)
     for key in sorted(labels.keys() - images.keys()):
         expected = f"{key[1]}.nii.gz beside it"
         raise DataError("label without image", file=labels[key], expected=expected)
