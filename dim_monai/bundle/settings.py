@@ -97,6 +97,7 @@ RULES = {
 """Settings of the bundles, wherever a config has them at its top."""
 
 PATHS = ("dataset_dir", "output_dir", "model_file", "cache_dir", "start_from")
+"""Settings that are files or folders."""
 
 TERMS = (
     "supervised",
