@@ -85,21 +85,6 @@ def read_headers(folder: str | os.PathLike[str]) -> list[SliceHeader]:
     return headers
 
 
-def find_series(root: str | os.PathLike[str]) -> list[Series]:
-    """Returns every series at or below `root`, grouped by folder and SeriesInstanceUID.
-
-    Folders come in sorted order, then UIDs. Hidden folders are skipped.
-
-    Raises:
-        DataError: `root` is not a folder, a link below it leads to a folder or to nothing, or an
-            instance cannot be read.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError("DICOM folder does not exist", file=root, do="check the path")
-    return [series for folder in _folders(root) for series in _group(folder, read_headers(folder))]
-
-
 def read_series(
     folder: str | os.PathLike[str],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], Series]:

@@ -83,7 +83,7 @@ class DeployBest:
             for another organ's; None keeps none.
 
     Raises:
-        DataError: when the training starts: what it is to write at its end could not be written.
+        DataError: when it is attached: what it is to write at the end could not be written.
     """
 
     def __init__(
@@ -111,13 +111,10 @@ class DeployBest:
         engine.parts["deployed"] = self
         if rank() > 0:
             return
-        engine.add_event_handler(Events.STARTED, self._require_places)
-        self.evaluator.add_event_handler(Events.COMPLETED, self._compare, engine)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _require_places(self) -> None:
         for file in (self.path, self.run_file):
             require_writable(file.parent)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._compare, engine)
+        engine.add_event_handler(Events.COMPLETED, self._write)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best network so far and how it was found, for a checkpoint."""

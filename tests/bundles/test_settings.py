@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +84,36 @@ def test_an_unusable_setting_stops_a_training_before_it_reads_or_writes(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("wish", "why"),
+    [
+        ({"divergence_compare": "features", "divergence_layer": "no.such.layer"}, "no.such.layer"),
+        ({"model_file": "{folder}/a_file/model.pt"}, "folder cannot be written"),
+    ],
+    ids=["layer", "model_file"],
+)
 def test_what_cannot_be_built_leaves_the_results_of_the_last_run(
-    example: Example, tmp_path: Path
+    example: Example, tmp_path: Path, wish: dict[str, str], why: str
 ) -> None:
-    before = {name: "of the last run" for name in RESULTS}
+    before = {name: "of the last run" for name in (*RESULTS, "a_file")}
     for name, text in before.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(RuntimeError, match="SemiSupervisedTrainer"):
-        start(
-            example.folder,
-            "train.yaml",
-            output_dir=str(tmp_path),
-            divergence_compare="features",
-            divergence_layer="no.such.layer",
-        )
+    settings = {name: value.format(folder=tmp_path) for name, value in wish.items()}
+    with pytest.raises(RuntimeError, match="SemiSupervisedTrainer") as caught:
+        start(example.folder, "train.yaml", output_dir=str(tmp_path), **settings)
+    assert why in "".join(traceback.format_exception(caught.value))
     assert {name: (tmp_path / name).read_text() for name in before} == before
     assert not (tmp_path / CONFIG_FILE).exists()
+
+
+@pytest.mark.parametrize("config", ["train.yaml", "multi_gpu_train.yaml"])
+def test_every_training_is_built_before_it_begins_and_after_its_cases_are_checked(
+    example: Example, config: str
+) -> None:
+    steps = ConfigParser.load_config_file(example.folder / "configs" / config)["initialize"]
+    order = ["require_sound_training", "require_same_run", "$@train#trainer", "begin_run"]
+    found = [next(n for n, step in enumerate(steps) if name in step) for name in order]
+    assert found == sorted(found)
 
 
 @pytest.mark.parametrize("config", ["train.yaml", "inference.yaml"])

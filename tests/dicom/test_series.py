@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
 
-from dim_monai.dicom.series import find_cases, find_series, read_headers, read_series
+from dim_monai.dicom.series import find_cases, read_headers, read_series
 from dim_monai.dicom.write import write_series
 from dim_monai.errors import DataError
 from tests.dicom_builder import (
@@ -66,7 +64,7 @@ def test_writing_is_deterministic_and_seeds_give_different_series(tmp_path):
     first, again, other = write("a", "one"), write("b", "one"), write("c", "two")
     assert first == again
     assert not set(first) & set(other)
-    uids = {s.uid for s in find_series(tmp_path)}
+    uids = {h.series_uid for name in "abc" for h in read_headers(tmp_path / name)}
     assert len(uids) == 2
 
 
@@ -158,18 +156,6 @@ def test_other_files_beside_the_series_are_ignored(tmp_path):
     np.testing.assert_array_equal(read_series(tmp_path / "s")[0], array)
 
 
-def test_find_series_groups_by_folder_and_uid(tmp_path):
-    affine = affine_of("axial")
-    write_series(tmp_path / "p1" / "t2", numbered(), affine, seed_uid="a")
-    write_series(tmp_path / "p2" / "mixed", numbered(), affine, seed_uid="b")
-    for path in write_series(tmp_path / "ct", numbered(), affine, modality="CT", seed_uid="c"):
-        shutil.move(path, tmp_path / "p2" / "mixed" / f"ct_{path.name}")
-    found = find_series(tmp_path)
-    assert [s.folder.name for s in found] == ["t2", "mixed", "mixed"]
-    assert sorted(s.modality for s in found) == ["CT", "MR", "MR"]
-    assert all(len(s.paths) == 6 for s in found)
-
-
 def test_find_cases_lists_files_and_folders_and_leaves_masks_out(tmp_path):
     write_series(tmp_path / "b" / "t2", numbered(), affine_of("axial"), seed_uid="a")
     seg = write_series(tmp_path / "b" / "seg", numbered(), affine_of("axial"), seed_uid="b")[0]
@@ -193,19 +179,18 @@ def test_find_cases_lists_files_and_folders_and_leaves_masks_out(tmp_path):
     assert find_cases(tmp_path / "c_seg.nii.gz") == [tmp_path / "c_seg.nii.gz"]
 
 
-@pytest.mark.parametrize("find", [find_cases, find_series])
 @pytest.mark.parametrize(("target", "got"), [("series", "a folder"), ("gone", "nothing")])
-def test_a_link_below_the_folder_is_refused_and_one_to_a_file_followed(tmp_path, find, target, got):
+def test_a_link_below_the_folder_is_refused_and_one_to_a_file_followed(tmp_path, target, got):
     paths = write_series(tmp_path / "series", numbered(), affine_of("axial"), seed_uid="a")
     (tmp_path / "in" / "sub").mkdir(parents=True)
     for path in paths:
         (tmp_path / "in" / "sub" / path.name).symlink_to(path)
     (tmp_path / "in" / ".hidden").symlink_to(tmp_path / "series")
     (tmp_path / "root").symlink_to(tmp_path / "in")
-    assert len(find(tmp_path / "root")) == 1
+    assert len(find_cases(tmp_path / "root")) == 1
     (tmp_path / "in" / "late").symlink_to(tmp_path / target)
     with pytest.raises(DataError, match=f"in/late; got a link to {got}"):
-        find(tmp_path / "in")
+        find_cases(tmp_path / "in")
 
 
 def test_the_log_counts_the_masks_and_names_none_of_them(tmp_path, caplog):
@@ -222,10 +207,9 @@ def test_the_log_counts_the_masks_and_names_none_of_them(tmp_path, caplog):
     assert len(caplog.messages) == 1
 
 
-@pytest.mark.parametrize("find", [read_headers, find_series])
-def test_a_missing_folder_is_an_error(tmp_path, find):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        find(tmp_path / "absent")
+        read_headers(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("name", ["", "absent", "f.txt"])
@@ -254,14 +238,13 @@ def test_real_series_agree_with_simpleitk(series):
     np.testing.assert_array_equal(found, volume[coarse].ravel())
 
 
-@pytest.mark.parametrize("find", [find_cases, find_series])
-def test_a_folder_that_may_not_be_opened_is_not_passed_over(tmp_path, monkeypatch, find):
+def test_a_folder_that_may_not_be_opened_is_not_passed_over(tmp_path, monkeypatch):
     def denied(path):
         raise PermissionError(13, "denied", path)
 
     monkeypatch.setattr("os.scandir", denied)
     with pytest.raises(DataError, match=r"folder cannot be read.*PermissionError"):
-        find(tmp_path)
+        find_cases(tmp_path)
 
 
 @pytest.mark.data
@@ -283,7 +266,7 @@ def test_the_real_series_with_a_missing_slice_is_refused_where_the_gap_is():
 @pytest.mark.data
 def test_real_dicom_seg_is_a_series_but_no_case():
     root = real_data("dicom", "qin_prostate_pcampmri_00001")
-    assert [s.modality for s in find_series(root)] == ["MR", "SEG"]
+    assert [header.modality for header in read_headers(root / "seg")] == ["SEG"]
     assert find_cases(root) == [root / "ADC"]
     with pytest.raises(DataError, match="multi-frame"):
         read_series(root / "seg")

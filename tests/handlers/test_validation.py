@@ -166,18 +166,18 @@ def test_an_interrupted_training_leaves_an_older_model_as_it_was(
 
 
 @pytest.mark.parametrize("name", ["models", "results"])
-def test_a_training_that_could_not_write_its_end_makes_no_step(tmp_path: Path, name: str) -> None:
+def test_a_training_that_could_not_write_its_end_is_not_built(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()  # no folder
-    steps: list[int] = []
-
-    class Count:
-        def attach(self, engine: SemiSupervisedTrainer) -> None:
-            engine.add_event_handler(Events.ITERATION_STARTED, lambda: steps.append(1))
-
+    network = make_network(nn.BatchNorm2d)
+    deploy = DeployBest(
+        str(tmp_path / "models" / "model.pt"),
+        str(tmp_path / "results" / "run.json"),
+        {"teacher": network},
+        Engine(lambda engine, batch: None),
+    )
     with pytest.raises(DataError, match="folder cannot be written") as caught:
-        train(tmp_path, Judge(student=[0.5], teacher=[0.5]), 1, Count())
+        make_trainer(network, [make_batch(0)], deploy)
     assert caught.value.file == str(tmp_path / name)
-    assert steps == []
 
 
 def test_a_model_that_cannot_be_written_whole_does_not_replace_the_older_one(
