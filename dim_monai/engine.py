@@ -298,10 +298,10 @@ class SemiSupervisedTrainer(SupervisedTrainer):
         if len(self._random_state) > 1:
             torch.cuda.set_rng_state(self._random_state[1], self.state.device)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.state.device.type, dtype=self.precision, enabled=self.precision is not None
-        )
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(self.state.device.type, dtype=self.precision)
 
     def _ask_teacher(self, images: Tensor) -> Tensor:
         """Return the teacher's logits (B, K, *S), of which nothing is recorded for a backward."""

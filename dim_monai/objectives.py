@@ -126,7 +126,7 @@ def log_odds(logits: Tensor, first: int = 1) -> Tensor:
         (B, K - first, *S).
     """
     others = [
-        torch.logsumexp(logits[:, [j for j in range(logits.shape[1]) if j != k]], dim=1)
+        torch.logsumexp(torch.cat([logits[:, :k], logits[:, k + 1 :]], dim=1), dim=1)
         for k in range(first, logits.shape[1])
     ]
     return logits[:, first:] - torch.stack(others, dim=1)

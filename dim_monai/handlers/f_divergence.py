@@ -222,8 +222,14 @@ class FDivergence:
         # The mean over ranks is nearer to the population than any rank's, and the same past
         # everywhere is what one checkpoint can hold.
         average_tensors(list(self._present.values()))
-        # One step that is not finite must not stay in the mean for the rest of the run.
-        self._past |= {k: v for k, v in self._present.items() if all_finite(v.sum())}
+        # One step that is not finite must not stay in the mean for the rest of the run. To ask
+        # whether it is would make the CPU wait for the device, so only the first is asked.
+        for side, present in self._present.items():
+            if side in self._past:
+                finite = torch.isfinite(present.sum())
+                self._past[side] = torch.where(finite, present, self._past[side])
+            elif all_finite(present.sum()):
+                self._past[side] = present
         self._present = {}
 
     def _bound(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
@@ -279,7 +285,7 @@ class FDivergence:
         if not self._shows_as_much_as_usual():
             return
         norms = gradient_norms(engine)
-        both = torch.tensor([norms["supervised"], norms[NAME]], device=engine.state.device)
+        both = torch.tensor([norms["supervised"], norms[NAME]]).to(engine.state.device)
         # Before any decision, so that all ranks take the same one.
         average_tensors([both])
         ratio = float(both[0] / both[1])

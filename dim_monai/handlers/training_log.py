@@ -90,10 +90,8 @@ class TrainingLog:
     def _write(self, engine: SemiSupervisedTrainer) -> None:
         if self._file is None or self._bar is None:
             return
-        means = {
-            name: float(torch.stack([value.cpu() for value in values]).mean())
-            for name, values in self._collected.items()
-        }
+        device = engine.state.device
+        means = dict(zip(self._collected, self._read(device), strict=True))
         self._collected = {}
         engine.state.metrics.update(means)
         step = engine.state.iteration
@@ -104,6 +102,14 @@ class TrainingLog:
         shown = {name: f"{means[name]:.3f}" for name in ("loss", *engine.state.output[0]["terms"])}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(step - self._bar.n)
+
+    def _read(self, device: torch.device) -> list[float]:
+        """Return the mean of each name; the device is read once."""
+        # What a checkpoint has given back, and what was a number, is on the CPU.
+        collected = self._collected.values()
+        means = [torch.stack([value.to(device) for value in values]).mean() for values in collected]
+        read: list[float] = torch.stack(means).cpu().tolist()
+        return read
 
     def _write_rest(self, engine: SemiSupervisedTrainer) -> None:
         """Leave nothing to the next epoch: TensorBoard and trackers read the metrics here."""

@@ -156,7 +156,8 @@ class CoarseToFine(nn.Module):
 
     def disc_probability(self, logits: Tensor) -> Tensor:
         """Return (*roi_size): the probability of disc, from logits (1, K, *roi_size)."""
-        return torch.softmax(logits[0].float(), dim=0)[self.disc_classes].sum(dim=0)
+        probability = torch.softmax(logits[0].float(), dim=0)
+        return torch.stack([probability[k] for k in self.disc_classes]).sum(dim=0)
 
     def window(self, disc: Tensor, shown: Window, field: float, width: int, height: int) -> Window:
         """Return the square around a disc; all of the image if it would show no more, or no disc.

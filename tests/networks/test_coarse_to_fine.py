@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from dim_monai.errors import ConfigError
 from dim_monai.networks import CoarseToFine
 from dim_monai.networks.windows import largest_component, look, roundness
+from tests.other_device import DEVICE, Elsewhere, OtherDevice
 
 ROI = 64
 
@@ -174,6 +175,15 @@ def test_the_images_of_a_batch_do_not_know_each_other() -> None:
     together = network(torch.cat(images))
     for image, result in zip(images, together, strict=True):
         assert torch.allclose(network(image)[0], result, atol=1e-4)
+
+
+def test_the_search_goes_the_same_way_on_another_device() -> None:
+    network = CoarseToFine(Oracle(), (ROI, ROI))
+    image = photograph(400, 300, (260, 120), 40)
+    with OtherDevice():
+        found = network(image.to(DEVICE))
+    assert isinstance(found, Elsewhere)
+    assert torch.equal(found.values, network(image))
 
 
 def test_a_view_keeps_the_aspect_and_is_darkest_beyond_the_image() -> None:
