@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dim_monai.objectives import pseudo_label, segmentation_loss, sigmoid_ramp
+from dim_monai.objectives import (
+    class_log_odds_histograms,
+    log_odds,
+    log_odds_histograms,
+    pseudo_label,
+    segmentation_loss,
+    sigmoid_ramp,
+)
 
 SHAPES = [(2, 2, 5, 7), (3, 4, 6, 5), (2, 3, 4, 3, 5)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -181,6 +188,48 @@ def test_a_higher_threshold_never_trusts_more() -> None:
     assert masks[0].all()
     assert (masks[1:] <= masks[:-1]).all()
     assert len({float(mask.mean()) for mask in masks}) == 4
+
+
+@every_shape
+def test_a_histogram_of_log_odds_sums_to_one_and_has_their_mean(shape) -> None:
+    logits = problem(shape)[0] / 2
+    histograms = log_odds_histograms(logits)
+    odds = log_odds(logits).transpose(0, 1).flatten(1)
+    assert odds.abs().max() < 8  # the bins are the integers from -8 to 8
+    torch.testing.assert_close(histograms.sum(dim=1), torch.ones_like(histograms[:, 0]))
+    torch.testing.assert_close(histograms @ torch.arange(-8.0, 9.0).double(), odds.mean(dim=1))
+
+
+@every_shape
+def test_the_histograms_of_classes_have_the_mean_of_what_counts(shape) -> None:
+    logits, target, weight = problem(shape)
+    histograms = class_log_odds_histograms(logits / 2, target, weight)
+    odds = log_odds(logits / 2, first=0)
+    counts = one_hot(target[:, 0], shape[1]).movedim(-1, 1) * weight
+    pixels = (0, *range(2, logits.ndim))
+    torch.testing.assert_close(histograms.sum(dim=1), counts.mean(dim=pixels))
+    means = (counts * odds).mean(dim=pixels)
+    torch.testing.assert_close(histograms @ torch.arange(-8.0, 9.0).double(), means)
+
+
+@every_shape
+def test_the_gradient_of_the_histograms_is_that_of_finite_differences(shape) -> None:
+    logits, target, weight = problem(shape)
+    logits[0] *= 5  # some beyond the last bin
+    assert log_odds(logits).abs().max() > 8
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(log_odds_histograms, [logits])
+    assert torch.autograd.gradcheck(
+        lambda values: class_log_odds_histograms(values, target, weight), [logits]
+    )
+
+
+def test_a_histogram_of_what_is_no_number_is_none_and_nor_is_its_gradient() -> None:
+    logits = torch.full((1, 2, 3, 3), float("nan"), requires_grad=True)
+    value = log_odds_histograms(logits).square().sum()
+    (gradient,) = torch.autograd.grad(value, [logits])
+    assert value.isnan()
+    assert gradient.isnan().any()
 
 
 @pytest.mark.parametrize("length", [0.3, 1.0])
