@@ -10,7 +10,7 @@ LABEL_BIN := .venv-label/bin
 LABEL_INSTALLED := .venv-label/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo label test test-label check docs weights zoo clean
+.PHONY: help demo label label-python test test-label check docs weights zoo clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
@@ -57,12 +57,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 # MONAI Label wants versions of its own. torch comes first: sam2, which it requires, imports it while
-# it is built, and an isolated build would fetch another torch. Ignite 0.4.11, which it requires too,
-# cannot be imported by Python 3.11.2, the one of Debian 12, and a pin wants 3.11.5.
+# it is built, and an isolated build would fetch another torch.
 $(LABEL_INSTALLED): pyproject.toml constraints-label.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11, 5) or sys.exit("MONAI Label needs \
-	Python 3.11.5 or newer; got " + sys.version.split()[0] + "; name another by PYTHON=")'
+	@$(MAKE) -s label-python
 	$(PYTHON) -m venv .venv-label
 	$(LABEL_BIN)/python -m pip install -q -c constraints-label.txt setuptools wheel torch torchvision
 	SAM2_BUILD_CUDA=0 $(LABEL_BIN)/python -m pip install -q -c constraints-label.txt --no-build-isolation -e ".[label]"
 	touch $@
+
+# Ignite 0.4.11, which MONAI Label requires, cannot be imported by Python 3.11.2, the one of Debian 12,
+# and a pin wants 3.11.5.
+label-python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11, 5) or sys.exit("MONAI Label needs \
+	Python 3.11.5 or newer; got " + sys.version.split()[0] + "; name another by PYTHON=")'

@@ -177,7 +177,7 @@ class _MeanOfBins(torch.autograd.Function):
     """The share of each bin, where a place between two bins counts for both in proportion.
 
     Its gradient is a difference of two neighbouring bins, which can be looked up. Autograd would
-    keep 17 numbers a pixel instead, twice, and take several times as long as the network's loss.
+    keep 17 numbers a pixel instead, twice.
     """
 
     @staticmethod

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dim_monai.engine import SemiSupervisedTrainer
 from dim_monai.handlers import (
     FDivergence,
     GradientShares,
@@ -20,7 +19,7 @@ from dim_monai.handlers import (
 )
 from dim_monai.methods import MeanTeacher, Method, MiDSS, Supervised
 from dim_monai.sharpness import RULES
-from tests.handlers.tiny import make_batch, make_network
+from tests.handlers.tiny import make_batch, make_network, make_trainer
 from tests.other_device import DEVICE, Elsewhere, OtherDevice
 
 Handlers = Callable[[nn.Module], list[Any]]
@@ -56,16 +55,16 @@ def train(
     device: torch.device, method: Method, handlers: Handlers, steps: int, *more: Any
 ) -> dict[str, Tensor]:
     network = make_network(nn.BatchNorm2d).to(device)
-    SemiSupervisedTrainer(
+    make_trainer(
+        network,
+        [make_batch(seed) for seed in range(steps)],
+        *handlers(network),
+        *more,
+        momentum=0.9,
         device=device,
-        max_epochs=1,
-        train_data_loader=[make_batch(seed) for seed in range(steps)],
-        network=network,
-        optimizer=torch.optim.AdamW(network.parameters(), lr=0.01),
         method=method,
         max_gradient_norm=1.0,
         joint_forward=True,
-        train_handlers=[*handlers(network), *more],
     ).run()
     return dict(network.state_dict())
 

@@ -52,15 +52,14 @@ def make_trainer(
     epochs: int = 1,
     **kwargs: Any,
 ) -> SemiSupervisedTrainer:
-    """An SGD training on the CPU over ``batches``, supervised unless ``method`` says otherwise."""
+    """An SGD training over ``batches``; on the CPU and supervised unless ``kwargs`` differ."""
     return SemiSupervisedTrainer(
-        device="cpu",
         max_epochs=epochs,
         train_data_loader=batches,
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum),
         train_handlers=list(handlers),
-        **{"method": Supervised(), **kwargs},
+        **{"device": "cpu", "method": Supervised(), **kwargs},
     )
 
 
