@@ -87,6 +87,10 @@ class SemiSupervisedTrainer(SupervisedTrainer):
 
     scaler: torch.amp.GradScaler  # type: ignore[assignment]  # of any device, not CUDA alone
 
+    # Else Ignite keeps the generator of a run that an exception has ended; the next call of `run`
+    # finds it exhausted and returns at once, without a step and without an event.
+    interrupt_resume_enabled = False
+
     def __init__(
         self,
         device: str | torch.device,

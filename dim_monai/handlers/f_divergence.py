@@ -134,7 +134,7 @@ class FDivergence:
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         """Add the term, scale it now and then, remember and train the critic after every step."""
-        engine.add_term(NAME, self.term, 0.0 if self.interval else self.weight)
+        engine.add_term(NAME, self.term, self._first_weight())
         engine.parts[NAME] = self
         self._engine = engine
         if self.compare == "features":
@@ -160,11 +160,18 @@ class FDivergence:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave; to be called once attached."""
+        """Restore what :meth:`state_dict` gave; to be called once attached.
+
+        Of the steps that were made since, and of one that was broken off, nothing stays.
+        """
         if self._engine is None:
             raise RuntimeError("attach FDivergence before its state is loaded")
         device = self._engine.state.device
+        self._captured, self._compared, self._present = [], None, {}
+        self.critic, self._critic_optimizer = None, None
+        self._ratios.clear()
         self._ratios.extend(state["ratios"])
+        self._engine.extra_terms[NAME] = (self.term, self._first_weight())
         self._past = {side: value.to(device) for side, value in state["past"].items()}
         if self._ratios:
             self._scale(self._engine)
@@ -303,6 +310,10 @@ class FDivergence:
         present = (pooled - self.memory * past) / (1 - self.memory)
         average_tensors([present])
         return bool((present > 0.5 * past)[past > 1e-7].all())
+
+    def _first_weight(self) -> float:
+        """Return the weight of the term before its first measurement, if it waits for one."""
+        return 0.0 if self.interval else self.weight
 
     def _scale(self, engine: SemiSupervisedTrainer) -> float:
         """Give the term the weight that the measurements so far ask for; return the scale."""

@@ -34,7 +34,9 @@ class LoadModel:
         self.network = network
 
     def attach(self, engine: Engine) -> None:
-        """Load at the start of every run of the engine."""
+        """Load at the start of every run of the engine, also of one after a run that failed."""
+        # Else Ignite lets that run return at once, see `SemiSupervisedTrainer`.
+        engine.interrupt_resume_enabled = False
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self) -> None:

@@ -38,7 +38,9 @@ class ValidationHandler(MonaiValidationHandler):
     def attach(self, engine: Engine) -> None:
         """Validate at the interval and at the end if there is anything to validate on."""
         cases: Any = None if self.validator is None else self.validator.data_loader
-        if cases is not None and len(cases) > 0:
+        if self.validator is not None and cases is not None and len(cases) > 0:
+            # As of the trainer: after a validation that failed the next would return at once.
+            self.validator.interrupt_resume_enabled = False
             if isinstance(engine, SemiSupervisedTrainer):
                 engine.parts["validation"] = self
             super().attach(engine)

@@ -34,7 +34,9 @@ def test_the_weights_of_the_file_are_those_that_work(tmp_path: Path, name: str) 
     assert equal(seen[0], trained.state_dict())
 
 
-def test_a_damaged_file_stops_the_engine_before_it_works(tmp_path: Path) -> None:
+def test_a_damaged_file_stops_the_engine_before_it_works_and_a_sound_one_lets_it(
+    tmp_path: Path,
+) -> None:
     save_model(tmp_path / "model.pt", other_network().state_dict())
     (tmp_path / "model.pt").write_bytes((tmp_path / "model.pt").read_bytes() + b"0")
     network, worked = make_network(), []
@@ -44,3 +46,8 @@ def test_a_damaged_file_stops_the_engine_before_it_works(tmp_path: Path) -> None
         engine.run([None])
     assert worked == []
     assert equal(state_of(network), state_of(make_network()))
+
+    save_model(tmp_path / "model.pt", other_network().state_dict())  # the user has another copy
+    engine.run([None])
+    assert worked == [None]
+    assert equal(state_of(network), other_network().state_dict())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
 from dim_monai.checkpoints import Checkpoints
@@ -66,16 +67,17 @@ class Interrupted(Exception):
 
 
 class InterruptAt:
-    """Raises at an event of a step, in the middle of whatever the step is about to do."""
+    """Raises once at an event of a step, in the middle of whatever the step is about to do."""
 
     def __init__(self, step: int, event: Any = Events.ITERATION_STARTED) -> None:
-        self.step, self.event = step, event
+        self.step, self.event, self.done = step, event, False
 
     def attach(self, engine: SemiSupervisedTrainer) -> None:
         engine.add_event_handler(self.event, self)
 
     def __call__(self, engine: SemiSupervisedTrainer) -> None:
-        if engine.state.iteration == self.step:
+        if engine.state.iteration == self.step and not self.done:
+            self.done = True
             raise Interrupted
 
 
@@ -160,6 +162,29 @@ def test_the_bits_are_those_of_a_run_that_was_not_interrupted(
     assert equal(expected[1], got[1])
     assert expected[2] == got[2]
     assert rest[0].state.iteration == STEPS
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("event", [Events.ITERATION_STARTED, IterationEvents.BACKWARD_COMPLETED])
+@pytest.mark.parametrize("step", [4, 7])  # the newest checkpoint is of 2, of 6
+def test_the_same_trainer_goes_on_as_a_new_one_does(
+    tmp_path: Path, name: str, event: Any, step: int
+) -> None:
+    """As in a notebook: interrupted, and run again."""
+    whole = training(tmp_path / "whole", name)
+    whole[0].run()
+    broken = training(tmp_path / "broken", name, InterruptAt(step, event), interval=2)
+    steps = Record(lambda engine: engine.state.iteration)
+    steps.attach(broken[0])
+    with pytest.raises(Interrupted):
+        broken[0].run()
+    torch.rand(17)
+    broken[0].run()
+    assert steps.seen[-1] == STEPS
+    expected, got = results(tmp_path / "whole", *whole), results(tmp_path / "broken", *broken)
+    assert equal(expected[0], got[0])
+    assert equal(expected[1], got[1])
+    assert expected[2] == got[2]
 
 
 def test_a_training_interrupted_between_the_two_passes_loses_only_that_step(

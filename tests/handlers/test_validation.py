@@ -250,5 +250,23 @@ def test_the_validation_at_the_end_comes_before_the_choice(tmp_path: Path) -> No
     assert (run["step"], run["validation_dice"]) == (2, 0.5)
 
 
+def test_a_validation_that_failed_does_not_take_the_next_one_with_it() -> None:
+    handler = ValidationHandler(interval=1, validator=evaluator(2))
+    trainer = make_trainer(make_network(), [make_batch(0)], handler)
+    assert handler.validator is not None
+    cases = []
+
+    def fail_once() -> None:
+        cases.append(handler.validator.state.iteration)
+        if len(cases) == 2:
+            raise KeyboardInterrupt
+
+    handler.validator.add_event_handler(Events.ITERATION_COMPLETED, fail_once)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    handler(trainer)
+    assert cases == [1, 2, 1, 2]
+
+
 def test_without_a_case_there_is_no_validation() -> None:
     assert validations(ValidationHandler(interval=2, validator=evaluator(0))) == []
