@@ -90,7 +90,7 @@ def test_a_number_is_in_its_range(name: str, value: float) -> None:
     [
         ("teacher_decay", [0, 0.5, 0.999], [1, 1.0, -0.1]),
         ("validation_fraction", [0.01, 0.99], [0, 0.0, 1, 1.5]),
-        ("slice_axis", [0, 1, 2, None], [3, -1, 1.0, True]),
+        ("slice_axis", [2, None], [0, 1, 3, -1, 2.0, True]),
         ("max_gradient_norm", [None, 1], [0]),
         ("resume", [True, False, "auto"], ["false", "maybe", None, 1]),
         ("divergence_alpha", [None, -1, 0.5, 2], [-1.1, 2.5, math.nan, "0.5"]),

@@ -85,6 +85,22 @@ def test_what_no_batch_depends_on_does_not_count(change: dict[str, Any]) -> None
     assert digests(**change) == (WHOLE, SECTION)
 
 
+@pytest.mark.parametrize("key", ["label_classes", "classes"])
+def test_the_order_of_classes_counts_and_of_nothing_else(key: str) -> None:
+    """The first class is number 0: in another order a label file gives another label."""
+    rules = {"background": [0], "zone": [1], "gland": [2]}
+    mapping = {"_target_": "LabelMapping", key: rules}
+    exchanged = {"_target_": "LabelMapping", key: dict(sorted(rules.items()))}
+    other = {"_target_": "LabelMapping", key: {**rules, "gland": [3]}}
+    assert list(rules) != list(exchanged[key])
+    told, again, *changed = (
+        digests(train__preprocessing=section)
+        for section in (mapping, dict(reversed(mapping.items())), exchanged, other)
+    )
+    assert told == again
+    assert all(len({first, *others}) == 3 for first, *others in zip(told, *changed, strict=True))
+
+
 def test_settings_of_the_cache_may_differ_between_two_starts() -> None:
     assert {"cache_dir", "cache_memory_gb"} <= set(OF_A_START)
 

@@ -27,6 +27,9 @@ OF_A_START = (
 WITHOUT_EFFECT = ("cache", "num_workers")
 """Keys at any level on which no batch depends: how many processes load, and from where."""
 
+IN_ORDER = ("classes", "label_classes")
+"""Keys at any level whose names count by their places: the first class is number 0."""
+
 
 def config_digest(without: Iterable[str] = OF_A_START) -> str:
     """Return the SHA-256 of the config that is being evaluated, as its author wrote it.
@@ -71,12 +74,20 @@ def section_digest(*ids: str) -> str:
 
 
 def digest_of(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of settings, whatever their order; those `WITHOUT_EFFECT` do not count."""
+    """Return the SHA-256 of settings; those `WITHOUT_EFFECT` do not count.
+
+    Their order does not count but within those `IN_ORDER`.
+    """
     text = json.dumps(_with_effect(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _with_effect(config: Any) -> Any:
     if isinstance(config, Mapping):
-        return {k: _with_effect(v) for k, v in config.items() if k not in WITHOUT_EFFECT}
+        kept = {k: _with_effect(v) for k, v in config.items() if k not in WITHOUT_EFFECT}
+        return {k: _listed(v) if k in IN_ORDER else v for k, v in kept.items()}
     return [_with_effect(v) for v in config] if isinstance(config, list) else config
+
+
+def _listed(names: Any) -> Any:
+    return list(names.items()) if isinstance(names, Mapping) else names

@@ -67,7 +67,8 @@ RULES = {
     "cache_memory_gb": _number("a number from 0", lambda v: v >= 0),
     "working_size": _COUNT,
     "near_label": _SHARE,
-    "slice_axis": _or_null(Rule("0, 1 or 2", lambda v: _is(v, Integral) and v in (0, 1, 2))),
+    # What prepares, crops and segments a volume takes its slices along the last axis.
+    "slice_axis": _or_null(Rule("2", lambda v: _is(v, Integral) and v == 2)),
     "largest_component": _SWITCH,
     "surface_tolerance": _FROM_ZERO,
     "both_empty": Rule("'not scored' or 1", lambda v: not isinstance(v, bool) and v in _EMPTY),
