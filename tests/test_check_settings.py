@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
 
 from dim_monai.bundle import check_settings
-from dim_monai.bundle.settings import PATHS, RULES
+from dim_monai.bundle.settings import PATHS, RULES, TERMS
 from dim_monai.divergence import DIVERGENCES
 from dim_monai.engine import PRECISIONS
 from dim_monai.errors import ConfigError
@@ -184,6 +184,7 @@ def test_terms_are_those_that_a_method_has(name: str) -> None:
         batch, lambda x: torch.zeros(len(x), 2, 8, 8), 0.5, torch.Generator()
     )
     terms = [*(view.term for view in views), NAME]
+    assert terms == [*TERMS[f"dim_monai.methods.{name}"], NAME]
     config = method(f"dim_monai.methods.{name}")
     assert refusal({**config, "not_perturbed": terms}) == ""
     for term in terms:
@@ -191,6 +192,22 @@ def test_terms_are_those_that_a_method_has(name: str) -> None:
         message = refusal({**config, "not_perturbed": [term, misspelt]})
         assert f"got ['{misspelt}']" in message
         assert term in message
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_term_is_left_for_the_second_pass(name: str) -> None:
+    """The trainer refuses it too, but in the first step with a second pass."""
+    of_method = list(TERMS[f"dim_monai.methods.{name}"])
+    config = {**method(f"dim_monai.methods.{name}"), "use_sharpness": True}
+    for use_divergence, terms in ((False, of_method), (True, [*of_method, NAME])):
+        config["use_divergence"] = use_divergence
+        assert "for the second pass" in refusal({**config, "not_perturbed": terms})
+        for term in terms:
+            others = [other for other in terms if other != term]
+            assert refusal({**config, "not_perturbed": others}) == ""
+        assert refusal({**config, "not_perturbed": terms, "use_sharpness": False}) == ""
+    only = {**config, "use_unlabelled": False, "not_perturbed": ["supervised"]}
+    assert "for the second pass" in refusal(only)
 
 
 def test_the_terms_of_a_method_of_others_are_its_own() -> None:

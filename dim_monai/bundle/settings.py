@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any
 
@@ -100,18 +101,17 @@ RULES = {
 PATHS = ("dataset_dir", "output_dir", "model_file", "cache_dir", "start_from")
 """Settings that are files or folders."""
 
-TERMS = (
-    "supervised",
-    "labelled_in_box",
-    "unlabelled_in_box",
-    "symmetric",
-    "consistency",
-    "f_divergence",
-)
-"""Of the loss, by all methods of this package and the handlers."""
-
 _METHODS = "dim_monai.methods."
 _PAIRING = f"{_METHODS}MiDSS"
+
+TERMS = {
+    f"{_METHODS}Supervised": ("supervised",),
+    f"{_METHODS}MeanTeacher": ("supervised", "consistency"),
+    _PAIRING: ("supervised", "labelled_in_box", "unlabelled_in_box", "symmetric"),
+}
+"""Of the loss, by each method of this package; the f-divergence comes to any of them."""
+
+_F_DIVERGENCE = "f_divergence"
 
 _ON_THE_COMMAND_LINE = {"true": "True", "false": "False", "null": "None"}
 
@@ -162,15 +162,33 @@ def _misread_paths(parser: ConfigParser) -> Iterator[ConfigError]:
 
 
 def _unknown_terms(parser: ConfigParser) -> Iterator[ConfigError]:
-    """Tell of terms that no method here has; those of another method are its own."""
+    """Tell of terms that no method here has, and of a list that leaves the second pass none.
+
+    Those of another method are its own.
+    """
     if "not_perturbed" not in parser or not _method(parser).startswith(_METHODS):
         return
     named = parser.get_parsed_content("not_perturbed")
     if not RULES["not_perturbed"].holds(named):
         return  # told already
-    unknown = [term for term in named if term not in TERMS]
+    known = list(dict.fromkeys([*chain.from_iterable(TERMS.values()), _F_DIVERGENCE]))
+    unknown = [term for term in named if term not in known]
     if unknown:
-        yield _problem("not_perturbed", unknown, f"terms among {', '.join(TERMS)}")
+        yield _problem("not_perturbed", unknown, f"terms among {', '.join(known)}")
+    terms = _terms(parser)
+    if _switched(parser, "use_sharpness", True) and terms and terms <= set(named):
+        # The trainer would say so in the first step with a second pass, late in the training.
+        expected = f"a list without one of {', '.join(sorted(terms))}, for the second pass"
+        yield _problem("not_perturbed", named, expected)
+
+
+def _terms(parser: ConfigParser) -> set[str]:
+    """Return the terms of the training; none of a method that is not of this package."""
+    if _supervised(parser):
+        return {"supervised"}
+    method = TERMS.get(_method(parser))
+    compared = [_F_DIVERGENCE] if _switched(parser, "use_divergence", True) else []
+    return {*method, *compared} if method else set()
 
 
 def _unpaired(parser: ConfigParser) -> Iterator[ConfigError]:
@@ -192,7 +210,12 @@ def _method(parser: ConfigParser) -> str:
 
 
 def _supervised(parser: ConfigParser) -> bool:
-    return "use_unlabelled" in parser and parser.get_parsed_content("use_unlabelled") is False
+    return _switched(parser, "use_unlabelled", False)
+
+
+def _switched(parser: ConfigParser, name: str, value: bool) -> bool:
+    """Whether the config has a switch, and in this position."""
+    return name in parser and parser.get_parsed_content(name) is value
 
 
 def _unfit_size(parser: ConfigParser) -> Iterator[ConfigError]:
