@@ -36,6 +36,7 @@ class TrainingLog:
     def __init__(self, path: str, interval: int = 10) -> None:
         self.path = Path(path)
         self.interval = interval
+        self._rate = 0.0
         self._collected: dict[str, list[Tensor]] = {}
         self._rows: list[tuple[int, str, str]] = []
         self._file: TextIO | None = None
@@ -47,6 +48,7 @@ class TrainingLog:
         if rank() > 0:
             return
         engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._note_rate)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._write)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write_rest)
@@ -74,15 +76,18 @@ class TrainingLog:
         """Restore what :meth:`state_dict` gave."""
         self._rows, self._collected = state["rows"], state["collected"]
 
+    def _note_rate(self, engine: SemiSupervisedTrainer) -> None:
+        # That of the step; when it is completed a schedule may have set that of the next.
+        self._rate = engine.optimizer.param_groups[0]["lr"]
+
     def _collect(self, engine: SemiSupervisedTrainer) -> None:
         output = engine.state.output[0]
-        rate = engine.optimizer.param_groups[0]["lr"]
         values = {
             "loss": output["loss"],
             **output["terms"],
             "gradient_norm": output["gradient_norm"],
             **engine.state.diagnostics,
-            "learning_rate": rate,
+            "learning_rate": self._rate,
         }
         for name, value in values.items():
             self._collected.setdefault(name, []).append(torch.as_tensor(value, dtype=torch.float32))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from torch import Tensor
 
 from dim_monai.handlers import SharpnessAware, TeacherEMA, TrainingLog
@@ -46,6 +47,19 @@ def test_the_file_holds_the_means_of_every_interval(tmp_path: Path) -> None:
         np.testing.assert_allclose([value for _, value in curves[name]], means, rtol=1e-5)
     # What was logged last can also be read by other handlers.
     np.testing.assert_allclose(trainer.state.metrics["loss"], series["loss"][-1], rtol=1e-6)
+
+
+def test_the_learning_rate_is_the_one_that_the_step_was_made_with(tmp_path: Path) -> None:
+    """Whichever comes first, the schedule or the log."""
+    log = TrainingLog(str(tmp_path / "log.csv"), 1)
+    network = make_network()
+    trainer = make_trainer(network, [make_batch(seed) for seed in range(3)], lr=0.4)
+    schedule = torch.optim.lr_scheduler.StepLR(trainer.optimizer, step_size=1, gamma=0.5)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: schedule.step())
+    log.attach(trainer)
+    trainer.run()
+    curve = read_training_log(log.path)["learning_rate"]
+    np.testing.assert_allclose(curve, [(1, 0.4), (2, 0.2), (3, 0.1)])
 
 
 def test_the_file_is_plain_csv_and_a_new_training_begins_it_anew(tmp_path: Path) -> None:
