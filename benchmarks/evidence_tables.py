@@ -99,8 +99,10 @@ def _line(
         columns += [mean_and_spread(here), difference(here, there, "patient")]
     columns.append(difference(rows, others, "patient"))
     columns.append(" / ".join(_mean(rows, f"sharpness_{rule}", 3) for rule in ("sam", "asam")))
-    # Minutes are kept, too, but not shown: cells share their machine.
-    ratio = results.steps.get(variant.removeprefix(HALF))
+    # Minutes are kept, too, but not shown: cells share their machine. The ratio is of steps as
+    # dim_prostate makes them.
+    timed = SETTINGS[setting].bundle == "dim_prostate"
+    ratio = results.steps.get(variant.removeprefix(HALF)) if timed else None
     step = "-" if ratio is None else f"{ratio:.2f}"
     return (*columns, step, _mean(rows, "peak_gb", 1))
 

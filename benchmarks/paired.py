@@ -30,9 +30,17 @@ def mean_and_spread(rows: Sequence[dict[str, str]]) -> str:
 def difference(
     rows: Sequence[dict[str, str]], baseline: Sequence[dict[str, str]], unit: str = "case"
 ) -> str:
-    """Return the mean difference in Dice with its interval; nothing where nothing is common."""
+    """Return the mean difference in Dice with its interval; nothing where nothing is common.
+
+    Where not all seeds of the rows are common, those of the difference are named.
+    """
     a, b = dice_of(rows, unit), dice_of(baseline, unit)
-    return with_interval(*paired_interval(a, b)) if a.keys() & b.keys() else ""
+    common = sorted({seed for seed, _ in a.keys() & b.keys()})
+    if not common:
+        return ""
+    all_of_them = len(common) == len({seed for seed, _ in a})
+    named = "" if all_of_them else f" [seeds {', '.join(map(str, common))}]"
+    return with_interval(*paired_interval(a, b)) + named
 
 
 def with_interval(mean: float, low: float, high: float) -> str:

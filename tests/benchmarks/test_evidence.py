@@ -344,6 +344,13 @@ def test_a_line_shows_what_a_step_costs() -> None:
     assert lines["DiM"][-2] == "1.13"
 
 
+def test_what_a_step_of_another_bundle_costs_is_not_said() -> None:
+    row = score("dim", 0, 0.6, setting="vessels", digest=present("vessels", "dim"))
+    tables = group_tables(Results([row], {"dim": 1.126}), "ablation", "test")
+    (vessels,) = (table for table in tables if table.title.startswith("vessels"))
+    assert {line[0]: line[-2] for line in vessels.lines}["DiM"] == "-"
+
+
 def test_a_step_of_half_the_training_costs_as_much() -> None:
     half = score("half_dim", 0, 0.6, setting="R1", digest=present("R1", "half_dim"))
     (table,) = group_tables(Results([half], {"dim": 1.126}), "half", "test")
@@ -409,6 +416,15 @@ def test_a_case_that_was_not_scored_is_in_no_mean() -> None:
 
 def test_seeds_that_are_not_common_have_no_difference() -> None:
     assert quick_table([score("supervised", 0, 0.5), score("dim", 1, 0.6)])["DiM"][2] == ""
+
+
+def test_a_difference_of_fewer_seeds_than_the_mean_names_them() -> None:
+    """Else a mean below the baseline's could stand beside a difference above 0."""
+    rows = [score("supervised", seed, 0.5) for seed in (0, 1)]
+    rows += [score("dim", seed, dice) for seed, dice in ((0, 0.6), (1, 0.6), (24, 0.0))]
+    line = quick_table(rows)["DiM"]
+    assert line[:2] == ("0, 1, 24", "0.400 ± 0.346")
+    assert line[2] == "+0.100 (+0.100 to +0.100) [seeds 0, 1]"
 
 
 @pytest.mark.parametrize(
