@@ -180,6 +180,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_read(
     result = run("check", root, option, root / "no" / "r")
     assert result.exit_code == EXIT_CODES[DataError]
     assert f"no such folder: {root / 'no'}" in result.stderr
+    result = run("check", root, option, root)
+    assert result.exit_code == EXIT_CODES[DataError]
+    assert f"a folder, where a file is to be written: {root}" in result.stderr
 
 
 def test_a_bundle_that_comes_with_the_package_is_known_by_name(root: Path) -> None:

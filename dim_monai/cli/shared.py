@@ -97,12 +97,14 @@ def require_places(*files: Path | None) -> None:
     """Refuse, before work starts, files of options that could not be written at its end.
 
     Raises:
-        DataError: the folder of one is missing or cannot be written.
+        DataError: the folder of one is missing or cannot be written, or it is a folder itself.
     """
     for file in filter(None, files):
         folder = file.absolute().parent
         if not folder.is_dir():
             raise DataError("no such folder", file=folder, do="make it first")
+        if file.is_dir():
+            raise DataError("a folder, where a file is to be written", file=file, do="name a file")
         require_writable(folder)
 
 

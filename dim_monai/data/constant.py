@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dim_monai.errors import DataError
 
 
 def require_variation(path: Path, values: NDArray[Any], element: str) -> None:
-    """Refuse an image all of whose values are equal.
+    """Refuse an image all of whose voxels or pixels are equal.
 
     Intensities are scaled by percentiles of the image, so that a network sees noise and names a
     structure in it. A label may be constant: nothing was drawn.
@@ -24,10 +25,12 @@ def require_variation(path: Path, values: NDArray[Any], element: str) -> None:
     Raises:
         DataError: the image is constant.
     """
-    if values.min() == values.max():
+    axes = (0, 1) if element == "pixel" else (0, 1, 2)
+    if np.array_equal(lowest := values.min(axes), values.max(axes)):
+        color = dict.fromkeys(np.atleast_1d(lowest).tolist())  # of grey one number
         raise DataError(
             "image is constant",
             file=path,
-            got=f"{values.flat[0]:g} in every {element}",
+            got=f"{', '.join(f'{value:g}' for value in color)} in every {element}",
             do="export the image again, or take the case out",
         )

@@ -347,7 +347,10 @@ def _require_own_labels(lists: Mapping[str, tuple[Entry, ...]], images: Mapping[
 def _require_path_names(entry: Entry) -> None:
     for name in (entry["domain"], entry["case"]):  # both become parts of the paths of results
         if name in {".", ".."} or set("/\\") & set(name) or not name.isprintable():
-            raise DataError("name cannot be used in a path", file=entry["image"], got=shown(name))
+            raise DataError(
+                "name cannot be used in a path", file=entry["image"], got=shown(name),
+                do="rename it; without control characters, and in UTF-8",
+            )  # fmt: skip
 
 
 def _draw(
@@ -360,6 +363,8 @@ def _draw(
             labelled.append(make_entry(image=str(image), domain=domain, label=str(label)))
         else:
             unlabelled.append(make_entry(image=str(image), domain=domain))
+    for entry in [*labelled, *unlabelled]:
+        _require_path_names(entry)  # before the draw, which wants names that are characters
     drawn = draw((entry["patient"] for entry in labelled), validation_fraction, seed)
     datalist = Datalist(
         labeled=tuple(entry for entry in labelled if entry["patient"] not in drawn),

@@ -42,7 +42,8 @@ class MirroredLayout(FolderLayoutBase):
 
     Raises:
         ConfigError: there is no such kind, a case does not lie below ``input_dir``, or its mask
-            would lie beside it: what is called like a mask there may be a person's work.
+            would lie beside it, or beside another one as IN holds a folder of the name that IN has
+            below OUT: what is called like a mask there may be a person's work.
     """
 
     def __init__(
@@ -54,6 +55,10 @@ class MirroredLayout(FolderLayoutBase):
         self.postfix = postfix
         self.kind = get_kind(kind)
         require_apart(self.output_dir, self.input_dir)
+        # Masks of OUT/a/a lie in OUT/a, which is IN.
+        masks, images = self.output_dir.expanduser().resolve(), self.input_dir.resolve()
+        if masks in images.parents and (images / images.relative_to(masks)).is_dir():
+            raise _among_images(self.output_dir)
 
     def filename(self, subject: Any = "subject", idx: Any = None, **kwargs: Any) -> str:
         """Return the path of the mask of the case at path ``subject``, whose folder is made."""
@@ -94,11 +99,15 @@ def require_apart(masks: Path, images: Path) -> None:
     """
     folder = images.parent if images.is_file() else images
     if masks.expanduser().resolve() == folder.resolve():
-        raise ConfigError(
-            "the masks would lie among the images",
-            file=masks,
-            do="name another output folder; one below the input is fine",
-        )
+        raise _among_images(masks)
+
+
+def _among_images(masks: Path) -> ConfigError:
+    return ConfigError(
+        "the masks would lie among the images",
+        file=masks,
+        do="name another output folder; one below the input is fine",
+    )
 
 
 class WholeNiftiWriter(NibabelWriter):

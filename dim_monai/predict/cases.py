@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from dim_monai.files import absolute
 from dim_monai.predict.mask_like import reason_to_skip_file
 from dim_monai.predict.rules import SINGLE_IMAGE, SeriesRules, is_images, reason_to_skip
 from dim_monai.predict.series import VolumeSeries, prove_series, pseudonym
+
+_NAMED = 3
+"""Of many folders a message names so many."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,9 @@ class _Search:
         for uid, parts in self.taken.items():
             self._refuse_parts(parts)
             self._refuse_without(parts, self.apart[uid])
+        for uid, apart in self.apart.items():
+            if uid not in self.taken:
+                self._refuse_scattered({image: headers for image, headers in apart})
         masks: dict[Path, Case] = {}
         for case in sorted(self.found.cases, key=lambda case: case.image):
             first = masks.setdefault(mirrored(case.image, self.found.root, self.kind), case)
@@ -190,7 +196,7 @@ class _Search:
     def _take_one(
         self, headers: Sequence[SliceHeader], image: Path, folder: Path, rules: SeriesRules
     ) -> None:
-        name = f"{self._name(image)} ({len(headers)} files)"
+        name = _counted(self._name(image), headers)
         try:
             if reason := reason_to_skip(headers, rules):
                 self.found.skipped.append(Skipped(name, reason))
@@ -260,7 +266,7 @@ class _Search:
             return
         for case in parts:
             folders = [other.image for other in parts if other is not case]
-            self._refuse(case, _in_several_folders(case, folders), case.image)
+            self._refuse(case, _in_several_folders(case.image, folders), case.image)
 
     def _refuse_without(
         self, cases: Sequence[Case], apart: Sequence[tuple[Path, Sequence[SliceHeader]]]
@@ -274,7 +280,22 @@ class _Search:
                 if not _instances([header.file for header in headers]) <= own
             ]
             if others:
-                self._refuse(case, _in_several_folders(case, others), case.image)
+                self._refuse(case, _in_several_folders(case.image, others), case.image)
+
+    def _refuse_scattered(self, apart: Mapping[Path, Sequence[SliceHeader]]) -> None:
+        """Refuse a series of which each image, no copy of another, lies in a folder of its own."""
+        single = {image: headers for image, headers in apart.items() if len(headers) == 1}
+        try:
+            instances = _instances(header.file for (header,) in single.values())
+        except DataError:  # who knows what it is: it stays skipped, as a single image
+            return
+        if len(instances) < 2:
+            return
+        first, *others = sorted(single)
+        told = {_counted(self._name(image), single[image]) for image in single}
+        self.found.skipped = [skip for skip in self.found.skipped if skip.name not in told]
+        error = _in_several_folders(first, others)
+        self.found.refused.append(Refused(self._name(first), error, first))
 
     def _refuse(self, case: Case, error: DataError, image: Path | None = None) -> None:
         if case in self.found.cases:
@@ -303,10 +324,16 @@ class _Search:
         return path.relative_to(root).as_posix() if path != root else root.name
 
 
-def _in_several_folders(case: Case, others: Sequence[Path]) -> DataError:
+def _counted(name: str, headers: Sequence[SliceHeader]) -> str:
+    return f"{name} ({len(headers)} files)"
+
+
+def _in_several_folders(image: Path, others: Sequence[Path]) -> DataError:
+    named = ", ".join(map(str, others[:_NAMED]))
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
     return DataError(
-        "the files of one series lie in several folders", file=case.image,
-        got=f"others in {', '.join(map(str, others))}",
+        "the files of one series lie in several folders", file=image,
+        got=f"others in {named}{more}",
         do="put them into one folder, or take away what does not belong to the volume",
     )  # fmt: skip
 

@@ -48,4 +48,6 @@ def _packed_well(path: Path) -> bool:
     with path.open("rb") as file:
         packed = file.seek(0, os.SEEK_END)
         file.seek(max(0, packed - 4))  # RFC 1952: the size of what is in it, modulo 2**32
-        return packed < _PACKED * int.from_bytes(file.read(), "little")
+        unpacked = int.from_bytes(file.read(), "little")
+        # What says less is above 4 GiB, or of several members, of which this is the last one's.
+        return unpacked < packed or packed < _PACKED * unpacked

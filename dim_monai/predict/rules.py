@@ -17,6 +17,9 @@ from dim_monai.dicom.instance import damaged
 from dim_monai.errors import ConfigError
 
 SINGLE_IMAGE = "a single image, no volume"
+PLANES = ("sagittal", "coronal", "axial")
+"""By the patient's axis, x, y or z, that the normal of the images is nearest to."""
+
 _TAGS = ["ImageType", "ScanningSequence", "EchoTime"]
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 """What a code of the standard looks like; whatever else stands in a header is not repeated."""
@@ -30,11 +33,13 @@ class SeriesRules:
         modality: values of Modality that are taken; none takes every one.
         smallest_echo_time_ms: EchoTime from which it is taken, in ms; 0 takes every one.
         without_sequence: values of ScanningSequence that are passed over.
+        plane: of `PLANES`, in which its images are; "" takes every one.
     """
 
     modality: tuple[str, ...] = ()
     smallest_echo_time_ms: float = 0
     without_sequence: tuple[str, ...] = ()
+    plane: str = ""
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any] | None) -> SeriesRules:
@@ -50,6 +55,8 @@ class SeriesRules:
         for name, value in rules.items():
             if name == "smallest_echo_time_ms":
                 fits = isinstance(value, int | float) and value >= 0
+            elif name == "plane":
+                fits = value in ("", *PLANES)
             else:
                 fits = isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
                 rules[name] = tuple(value) if fits else value
@@ -79,9 +86,11 @@ def reason_to_skip(headers: Sequence[SliceHeader], rules: SeriesRules) -> str | 
     image_type, sequence, echo_time_ms = _attributes(first.file)
     if "LOCALIZER" in image_type:
         return "a localizer, by its ImageType"
-    directions, share = _directions(headers)
+    directions, share, usual = _directions(headers)
     if share <= 0.5:
         return f"a localizer: {directions} directions, none of them that of most images"
+    if rules.plane and usual is not None and (plane := _plane(usual)) != rules.plane:
+        return f"{plane} images, not {rules.plane}"
     if passed := sorted(set(sequence) & set(rules.without_sequence)):
         return f"ScanningSequence {_codes(passed)}"
     if echo_time_ms is not None and echo_time_ms < rules.smallest_echo_time_ms:
@@ -113,8 +122,10 @@ def _values(element: object) -> list[str]:
     return [element] if isinstance(element, str) else [str(value) for value in element]  # type: ignore[attr-defined]
 
 
-def _directions(headers: Sequence[SliceHeader]) -> tuple[int, float]:
-    """Return how many directions the images have, and the share of images that has the usual one.
+def _directions(
+    headers: Sequence[SliceHeader],
+) -> tuple[int, float, np.ndarray[Any, Any] | None]:
+    """Return how many directions the images have, the share of the usual one, and that one.
 
     An image that states none, or nonsense, counts as one of the usual: it is refused later.
     """
@@ -133,9 +144,15 @@ def _directions(headers: Sequence[SliceHeader]) -> tuple[int, float]:
             seen.append(cosines)
         found[place] += 1
     if not found:
-        return 0, 1.0
-    usual = found.most_common(1)[0][1] + len(headers) - found.total()
-    return len(found), usual / len(headers)
+        return 0, 1.0, None
+    ((place, images),) = found.most_common(1)
+    usual = images + len(headers) - found.total()
+    return len(found), usual / len(headers), seen[place]
+
+
+def _plane(cosines: np.ndarray[Any, Any]) -> str:
+    normal = np.cross(cosines[:3], cosines[3:])
+    return PLANES[int(np.abs(normal).argmax())]
 
 
 def _same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:

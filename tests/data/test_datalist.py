@@ -157,6 +157,16 @@ def test_domain_and_patient_in_the_plain_layout(tmp_path) -> None:
     assert datalist.unlabeled[0]["patient"] == "site_b/p1"
 
 
+def test_a_name_of_bytes_that_are_no_characters_is_refused_by_name(tmp_path) -> None:
+    """Latin-1, from the share of another system: the draw encodes names, and so do all results."""
+    root = plain(tmp_path, 3)
+    for kind in ("images", "labels"):
+        (root / kind / "case_01.nii.gz").rename(root / kind / os.fsdecode(b"M\xfcller.nii.gz"))
+    with pytest.raises(DataError, match="cannot be used in a path") as got:
+        open_datalist(root)
+    assert "UTF-8" in str(got.value)
+
+
 def test_a_folder_with_a_dicom_series_is_a_case(tmp_path) -> None:
     folder = tmp_path / "images" / "site_c" / "p.1"
     folder.parent.mkdir(parents=True)

@@ -85,6 +85,18 @@ def test_a_mask_is_not_written_beside_its_image(tmp_path, given) -> None:
             MirroredLayout(str(out), str(tmp_path / given))
 
 
+def test_masks_of_a_folder_of_the_same_name_do_not_lie_among_the_images(tmp_path) -> None:
+    """OUT is above IN, and IN/name has the name of IN: its masks would lie in IN."""
+    images = tmp_path / "site" / "name"
+    images.mkdir(parents=True)
+    layout = MirroredLayout(str(tmp_path), str(images))
+    assert layout.place(images / "a.nii.gz") == tmp_path / "a_seg.nii.gz"
+    (images / "site" / "name").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="among the images"):
+        MirroredLayout(str(tmp_path), str(images))
+    MirroredLayout(str(images / "out"), str(images))
+
+
 def test_the_mask_of_a_folder_that_is_the_case_is_not_written_beside_it(tmp_path) -> None:
     layout = MirroredLayout(str(tmp_path), str(tmp_path / "series"))
     with pytest.raises(ConfigError, match="among the images"):

@@ -290,12 +290,16 @@ def test_an_unreadable_photograph_stops_the_segmentation_before_it_begins(tmp_pa
     assert all(name in str(caught.value) for name in ("grey.png", "half.png"))
 
 
-@pytest.mark.parametrize("kind", ["volume", "photograph"])
+@pytest.mark.parametrize("kind", ["volume", "photograph", "photograph of one colour"])
 def test_an_empty_export_stops_the_segmentation_before_it_begins(tmp_path: Path, kind: str) -> None:
     """As the check and a training refuse it: a network would find its structure in nothing."""
     network, model = nn.Conv2d(3, 2, 1), str(tmp_path / "model.pt")
     torch.save(network.state_dict(), model)
-    if kind == "photograph":
+    kind, _, colour = kind.partition(" of ")
+    if colour:
+        save_photograph(tmp_path / "blue.png", np.zeros_like(scene()) + np.uint8([9, 30, 99]))
+        got = "blue.png; got 9, 30, 99 in every pixel"
+    elif kind == "photograph":
         save_photograph(tmp_path / "black.png", np.zeros_like(scene()))
         got = "black.png; got 0 in every pixel"
     else:

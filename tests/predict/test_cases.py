@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from monai.bundle import ConfigParser
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dim_monai.data.kinds import PHOTOGRAPH, VOLUME
+from dim_monai.dicom.series import read_headers
 from dim_monai.errors import ConfigError, DataError
 from dim_monai.predict.cases import Found, find_cases, root_of
-from dim_monai.predict.rules import SeriesRules
+from dim_monai.predict.rules import SeriesRules, reason_to_skip
 from dim_monai.predict.series import pseudonym
 from tests import photograph_builder
 from tests.bundles.examples import BUNDLES
-from tests.dicom_builder import edit
+from tests.dicom_builder import ORIENTATIONS, affine_of, edit
 from tests.predict.scans import copy, move_into, shuffle_names, uid_of, write_nifti, write_scan
 
 CONFIG = ConfigParser.load_config_file(BUNDLES / "dim_prostate" / "configs" / "inference.yaml")
@@ -129,6 +131,30 @@ def test_images_in_several_directions_are_a_localizer(tmp_path: Path) -> None:
     assert reason == "a localizer: 3 directions, none of them that of most images"
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_series_in_another_plane_is_skipped_and_can_be_named(
+    tmp_path: Path, orientation: str
+) -> None:
+    """The plane is that of the slices: the axis along which they are stacked."""
+    scan = write_scan(tmp_path / "in" / "scan", orientation)
+    stacked_along = np.abs(affine_of(orientation)[:3, 2]).argmax()
+    plane = ("sagittal", "coronal", "axial")[stacked_along]
+    found = find(tmp_path / "in")
+    if plane == "axial":
+        assert names(found) == ["scan"]
+    else:
+        assert list(reasons(found).values()) == [f"{plane} images, not axial"]
+    assert names(find(scan)) == ["scan"]
+    assert names(find_cases(tmp_path / "in", VOLUME, SeriesRules())) == ["scan"]
+
+
+@pytest.mark.parametrize("direction", [None, "x"])
+def test_a_plane_that_is_not_told_excludes_nothing(tmp_path: Path, direction: object) -> None:
+    scan = write_scan(tmp_path / "in" / "scan")
+    headers = [replace(header, orientation=direction) for header in read_headers(scan)]
+    assert reason_to_skip(headers, RULES) is None
+
+
 def test_one_stray_image_does_not_make_a_volume_a_localizer(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "in" / "scan", SeriesInstanceUID="1.2.3")
     stray = write_scan(tmp_path / "coronal", "coronal", SeriesInstanceUID="1.2.3")
@@ -155,7 +181,13 @@ def test_a_multi_frame_object_is_refused_and_not_skipped(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "section",
-    [{"modalities": ["MR"]}, {"modality": "MR"}, {"smallest_echo_time_ms": -1}, {"modality": [1]}],
+    [
+        {"modalities": ["MR"]},
+        {"modality": "MR"},
+        {"smallest_echo_time_ms": -1},
+        {"modality": [1]},
+        {"plane": "transverse"},
+    ],
 )
 def test_rules_that_cannot_be_meant_are_refused(section: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="series"):
@@ -173,10 +205,10 @@ def test_a_tree_of_everything(tmp_path: Path) -> None:
     write_nifti(root / "deep" / "b_uncertainty.nii.gz")
     write_scan(root / "study" / "t2")
     write_scan(root / "study" / "dwi", ScanningSequence="EP")
-    together = {"t2_axial": {}, "t2_coronal": {}, "t1": {"EchoTime": "10"}, "scout": {}}
     uids = {}
-    for name, tags in together.items():
-        scan = write_scan(tmp_path / name, "coronal" if "coronal" in name else "axial", **tags)
+    for name in ("t2_axial", "t2_again", "t2_coronal", "t1", "scout"):
+        orientation = "coronal" if "coronal" in name else "axial"
+        scan = write_scan(tmp_path / name, orientation, EchoTime="10" if name == "t1" else "100")
         if name == "scout":
             for file in scan.iterdir():
                 edit(file, lambda d: setattr(d, "ImageType", ["ORIGINAL", "LOCALIZER"]))
@@ -192,7 +224,7 @@ def test_a_tree_of_everything(tmp_path: Path) -> None:
     assert names(found) == [
         "a.nii",
         "deep/b.nii.gz",
-        *sorted(f"flat/series-{uids[name]}" for name in ("t2_axial", "t2_coronal")),
+        *sorted(f"flat/series-{uids[name]}" for name in ("t2_axial", "t2_again")),
         "study/t2",
     ]
     assert found.refused == []
@@ -200,6 +232,7 @@ def test_a_tree_of_everything(tmp_path: Path) -> None:
         "deep/b_seg.nii.gz": "named as a mask",
         "deep/b_uncertainty.nii.gz": "named as an uncertainty map",
         f"flat/series-{uids['t1']} (10 files)": "EchoTime 10 ms, below 60 ms",
+        f"flat/series-{uids['t2_coronal']} (10 files)": "coronal images, not axial",
         f"flat/series-{uids['scout']} (10 files)": "a localizer, by its ImageType",
         "notes.txt": "neither NIfTI nor DICOM images",
         "study (2 files)": "neither NIfTI nor DICOM images",
@@ -304,6 +337,32 @@ def test_one_image_of_a_series_elsewhere_makes_the_rest_no_volume(tmp_path: Path
     assert names(found) == []
     assert "several folders" in refusals(found)["a"]
     assert [refused.image for refused in found.refused] == [tmp_path / "in" / "a"]
+
+
+def test_a_series_with_a_folder_for_each_image_is_no_volume(tmp_path: Path) -> None:
+    """Nothing would be left of it but lines that say "a single image"."""
+    scan = write_scan(tmp_path / "scan")
+    write_scan(tmp_path / "in" / "other")
+    for n, file in enumerate(sorted(scan.iterdir())):
+        (tmp_path / "in" / "scan" / f"{n}").mkdir(parents=True)
+        file.rename(tmp_path / "in" / "scan" / f"{n}" / "IM")
+    found = find(tmp_path / "in")
+    assert names(found) == ["other"]
+    assert reasons(found) == {}
+    ((name, message),) = refusals(found).items()
+    assert name == "scan/0"
+    assert "several folders" in message
+    assert "and 6 more" in message
+
+
+def test_copies_of_one_image_are_single_images(tmp_path: Path) -> None:
+    file = min(write_scan(tmp_path / "scan").iterdir())
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        shutil.copy(file, tmp_path / "in" / name)
+    found = find(tmp_path / "in")
+    assert found.refused == []
+    assert set(reasons(found).values()) == {"a single image, no volume"}
 
 
 def test_one_copied_image_of_a_series_elsewhere_is_only_skipped(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -34,6 +35,14 @@ def test_a_mask_of_any_name_and_type_is_skipped(file: Path, dtype: type, value: 
     found = find(file.parent)
     assert names(found) == ["scan.nii.gz"]
     assert reasons(found) == {file.name: f"values of a mask (0, {value})"}
+
+
+def test_a_mask_that_is_packed_in_members_is_skipped(tmp_path: Path) -> None:
+    """As bgzip does: the end of such a file is an empty member, which has no size."""
+    plain = save(tmp_path / "plain.nii", (blob() > 500).astype(np.uint8)).read_bytes()
+    file = tmp_path / "packed.nii.gz"
+    file.write_bytes(b"".join(gzip.compress(part) for part in (plain[:999], plain[999:], b"")))
+    assert reason_to_skip_file(file) == "values of a mask (0, 1)"
 
 
 @pytest.mark.parametrize("count", [2, MOST_VALUES, MOST_VALUES + 1, 1000])

@@ -72,8 +72,8 @@ def test_the_mask_of_a_sheared_image_is_on_its_grid(
 def test_masks_mirror_the_tree(prostate: SimpleNamespace, tmp_path: Path, name: str) -> None:
     root = tmp_path / "in"
     bright = write_nifti(root / "nifti" / "x.nii", "oblique_1")
-    scans = [write_scan(root / "study" / o, o) for o in ("axial", "sagittal")]
-    masks = ["study/axial", "study/sagittal"]
+    scans = [write_scan(root / "study" / o, o) for o in ("axial", "swapped")]
+    masks = ["study/axial", "study/swapped"]
     if name == "flat":
         masks = [f"flat/series-{pseudonym(uid_of(scan))}" for scan in scans]
         for n, scan in enumerate(scans):
@@ -93,7 +93,7 @@ def test_masks_are_those_of_the_bundles_own_inference(
     images, bundle = tmp_path / "in", copy_bundle(tmp_path / example.name, example)
     if example is PROSTATE:
         write_nifti(images / "a.nii.gz", "oblique_0")
-        write_scan(images / "deep" / "b", "coronal")
+        write_scan(images / "deep" / "b", "oblique_1")
     else:
         scene = photograph_builder.scene((90, 70))
         photograph_builder.save(images / "a.jpg", scene)
@@ -141,7 +141,7 @@ def unpacked(folder: Path) -> dict[str, bytes]:
 
 
 def test_missing_slices_are_left_empty_and_told(prostate: SimpleNamespace, tmp_path: Path) -> None:
-    scan = write_scan(tmp_path / "in" / "t2", "oblique_2")
+    scan = write_scan(tmp_path / "in" / "t2", "oblique_1")
     image, affine = read_case(scan)
     files = sorted(scan.iterdir())
     position = np.array([float(x) for x in pydicom.dcmread(files[4]).ImagePositionPatient])

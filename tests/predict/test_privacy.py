@@ -34,7 +34,7 @@ def test_no_patient_is_named_in_log_report_table_or_file_name(
     scan = write_scan(root / "one", **SECRETS)
     uids = [uid_of(scan)]
     for n in range(2):  # in one folder, so that names have to be found for them
-        other = write_scan(tmp_path / f"{n}", "coronal", **SECRETS)
+        other = write_scan(tmp_path / f"{n}", "swapped", **SECRETS)
         uids.append(uid_of(other))
         move_into(other, root / "two", f"{n}_")
     gap = write_scan(root / "gap", **SECRETS)
