@@ -75,7 +75,7 @@ class Recipe:
 RECIPES = {
     "dim_prostate": Recipe(
         ("--labeled", "12", "--test-fraction", "0.25"), "volume",
-        {"max_epochs": 80, "trust_empty": True}, ("hd95_mm", "mm"),
+        {"max_epochs": 160, "trust_empty": True}, ("hd95_mm", "mm"),
     ),
     "dim_fundus": Recipe(None, "photograph", {"max_epochs": 6}, ("hd95_px", "px")),
 }  # fmt: skip
