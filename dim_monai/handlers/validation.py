@@ -165,7 +165,7 @@ class DeployBest:
             "skipped_steps": engine.state.skipped_steps,
             "weights_sha256": weights_digest(self._weights),
             "seed": engine.seed,
-            "training_minutes": round(seconds / 60, 2),
+            "training_minutes": round(seconds / 60, 4),
             "validation": self.curves,
         }
         self.run_file.parent.mkdir(parents=True, exist_ok=True)
