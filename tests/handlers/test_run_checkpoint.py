@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,17 +215,26 @@ def test_a_training_interrupted_between_the_two_passes_loses_only_that_step(
 
 
 def train_in_a_process(folder: Path, lifetime: float) -> None:
-    """Begin or go on, make a step, live on for seconds of processor time; then a signal comes.
+    """Begin or go on, make a step, live on for a part of its processor time; then a signal comes.
 
-    Both networks are left beside the folder by a training that is done before that.
+    At the latest it comes after the third step, however fast the others are. Both networks are left
+    beside the folder by a training that is done before that.
     """
     torch.set_num_threads(1)  # as in the process of the tests: other sums have other bits
     trainer, teacher = training(folder)
+    ends: list[float] = []
+
+    @trainer.on(Events.ITERATION_STARTED)
+    def _note_the_start() -> None:
+        ends[:] = ends or [time.process_time()]
 
     @trainer.on(Events.ITERATION_COMPLETED)
     def _set_the_timer_once() -> None:
-        if signal.getitimer(signal.ITIMER_PROF) == (0, 0):
-            signal.setitimer(signal.ITIMER_PROF, lifetime)
+        ends.append(time.process_time())
+        if len(ends) == 2:
+            signal.setitimer(signal.ITIMER_PROF, lifetime * (ends[1] - ends[0]))
+        elif len(ends) == 4:
+            signal.raise_signal(signal.SIGPROF)
 
     trainer.run()
     networks = [state_of(trainer.network), state_of(teacher)]
@@ -245,7 +255,7 @@ def test_a_training_terminated_again_and_again_ends_with_the_same_bits(tmp_path:
     whole[0].run()
     draw, folder, stopped = np.random.default_rng(0), tmp_path / "broken", 0
     while not folder.with_suffix(".pt").exists():
-        lifetime = draw.uniform(0.001, 0.2)
+        lifetime = draw.uniform(0.01, 1)
         process = new.Process(target=train_in_a_process, args=(folder, lifetime))
         process.start()
         process.join()
