@@ -220,11 +220,17 @@ def _require_same(
         )
 
 
+def are_orthonormal(cosines: Floats) -> bool:
+    """Whether six cosines are two perpendicular vectors of length 1, within rounding."""
+    row, column = cosines[:3], cosines[3:]
+    errors = np.array([row @ row - 1, column @ column - 1, row @ column])
+    return bool(np.abs(errors).max() <= ORTHONORMAL_TOLERANCE)
+
+
 def _axes(header: SliceHeader, cosines: Floats) -> Floats:
     """Returns (3, 3) orthonormal rows in LPS: along a row, along a column, the slice normal."""
     row, column = cosines[:3], cosines[3:]
-    errors = np.array([row @ row - 1, column @ column - 1, row @ column])
-    if np.abs(errors).max() > ORTHONORMAL_TOLERANCE:
+    if not are_orthonormal(cosines):
         raise DataError(
             "direction cosines are not orthonormal",
             file=header.file,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -182,7 +182,7 @@ class _Search:
             self._refuse_without(parts, self.apart[uid])
         for uid, apart in self.apart.items():
             if uid not in self.taken:
-                self._refuse_scattered({image: headers for image, headers in apart})
+                self._refuse_scattered(apart)
         masks: dict[Path, Case] = {}
         for case in sorted(self.found.cases, key=lambda case: case.image):
             first = masks.setdefault(mirrored(case.image, self.found.root, self.kind), case)
@@ -282,18 +282,23 @@ class _Search:
             if others:
                 self._refuse(case, _in_several_folders(case.image, others), case.image)
 
-    def _refuse_scattered(self, apart: Mapping[Path, Sequence[SliceHeader]]) -> None:
-        """Refuse a series of which each image, no copy of another, lies in a folder of its own."""
-        single = {image: headers for image, headers in apart.items() if len(headers) == 1}
+    def _refuse_scattered(self, apart: Sequence[tuple[Path, Sequence[SliceHeader]]]) -> None:
+        """Refuse a series of which single images, no copies, lie in folders of their own."""
+        told = {
+            Skipped(_counted(self._name(image), headers), SINGLE_IMAGE): (image, headers)
+            for image, headers in apart
+        }
+        skipped = [skip for skip in self.found.skipped if skip in told]
+        single = [told[skip] for skip in skipped]
         try:
-            instances = _instances(header.file for (header,) in single.values())
+            instances = _instances(header.file for _, headers in single for header in headers)
         except DataError:  # who knows what it is: it stays skipped, as a single image
             return
         if len(instances) < 2:
             return
-        first, *others = sorted(single)
-        told = {_counted(self._name(image), single[image]) for image in single}
-        self.found.skipped = [skip for skip in self.found.skipped if skip.name not in told]
+        for skip in skipped:
+            self.found.skipped.remove(skip)
+        first, *others = sorted(image for image, _ in single)
         error = _in_several_folders(first, others)
         self.found.refused.append(Refused(self._name(first), error, first))
 

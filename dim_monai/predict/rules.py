@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from dim_monai.dicom.geometry import ORIENTATION_TOLERANCE, SliceHeader
+from dim_monai.dicom.geometry import ORIENTATION_TOLERANCE, SliceHeader, are_orthonormal
 from dim_monai.dicom.instance import damaged
 from dim_monai.errors import ConfigError
 
@@ -89,7 +89,8 @@ def reason_to_skip(headers: Sequence[SliceHeader], rules: SeriesRules) -> str | 
     directions, share, usual = _directions(headers)
     if share <= 0.5:
         return f"a localizer: {directions} directions, none of them that of most images"
-    if rules.plane and usual is not None and (plane := _plane(usual)) != rules.plane:
+    plane = None if usual is None else _plane(usual)
+    if rules.plane and plane not in (None, rules.plane):
         return f"{plane} images, not {rules.plane}"
     if passed := sorted(set(sequence) & set(rules.without_sequence)):
         return f"ScanningSequence {_codes(passed)}"
@@ -150,7 +151,10 @@ def _directions(
     return len(found), usual / len(headers), seen[place]
 
 
-def _plane(cosines: np.ndarray[Any, Any]) -> str:
+def _plane(cosines: np.ndarray[Any, Any]) -> str | None:
+    """Return the plane of directions, None of nonsense, which is refused later."""
+    if not are_orthonormal(cosines):
+        return None
     normal = np.cross(cosines[:3], cosines[3:])
     return PLANES[int(np.abs(normal).argmax())]
 

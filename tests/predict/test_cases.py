@@ -148,7 +148,9 @@ def test_a_series_in_another_plane_is_skipped_and_can_be_named(
     assert names(find_cases(tmp_path / "in", VOLUME, SeriesRules())) == ["scan"]
 
 
-@pytest.mark.parametrize("direction", [None, "x"])
+@pytest.mark.parametrize(
+    "direction", [None, "x", [0.0] * 6, [1.0, 0, 0, 1, 0, 0], [0, 2.0, 0, 0, 0, 2]]
+)
 def test_a_plane_that_is_not_told_excludes_nothing(tmp_path: Path, direction: object) -> None:
     scan = write_scan(tmp_path / "in" / "scan")
     headers = [replace(header, orientation=direction) for header in read_headers(scan)]
@@ -353,6 +355,16 @@ def test_a_series_with_a_folder_for_each_image_is_no_volume(tmp_path: Path) -> N
     assert name == "scan/0"
     assert "several folders" in message
     assert "and 6 more" in message
+
+
+def test_single_multi_frame_objects_are_refused_once_each(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan", NumberOfFrames=2)
+    for n, file in enumerate(sorted(scan.iterdir())[:2]):
+        (tmp_path / "in" / f"{n}").mkdir(parents=True)
+        file.rename(tmp_path / "in" / f"{n}" / "IM")
+    found = find(tmp_path / "in")
+    assert [refused.name for refused in found.refused] == ["0", "1"]
+    assert all("multi-frame" in message for message in refusals(found).values())
 
 
 def test_copies_of_one_image_are_single_images(tmp_path: Path) -> None:
